@@ -1,0 +1,114 @@
+package deploy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// A Kind is one way to install certificates, as farm.yaml names it.
+type Kind struct {
+	Name, Doc string
+	Fence     string // fenced, conditional or unfenced: what keeps a stale controller out
+	Options   any    // a pointer to the options with their defaults: help, schema and forms read it
+	check     func(options []byte) (Facts, error)
+	open      func(options []byte, h host.Host) (Deployer, error)
+}
+
+// Facts is what a target's options say to the rest of the house.
+type Facts struct {
+	Identity string // the physical place on its node, "file /etc/nginx/tls/shop.pem"
+	Group    string // the reload group on its node, "nginx /etc/nginx/nginx.conf"
+	Options  []byte // canonical JSON, defaults filled in
+}
+
+// Options is what a kind's option struct must offer.
+type Options interface {
+	// Facts checks the options. An error that is a *FieldError names the option.
+	Facts() (identity, group string, err error)
+}
+
+// A FieldError is a mistake in one option.
+type FieldError struct{ Field, Problem, Hint string }
+
+// Error says what is wrong with which option.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+// Define describes a kind whose options are C, read over the defaults and
+// strictly.
+func Define[C Options](k Kind, defaults C, open func(C, host.Host) Deployer) Kind {
+	k.Options = &defaults
+	read := func(raw []byte) (C, error) {
+		c := defaults
+		if len(bytes.TrimSpace(raw)) == 0 {
+			return c, nil
+		}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&c); err != nil {
+			return c, fmt.Errorf("options of %s: %w", k.Name, err)
+		}
+		return c, nil
+	}
+	k.check = func(raw []byte) (Facts, error) {
+		c, err := read(raw)
+		if err != nil {
+			return Facts{}, err
+		}
+		identity, group, err := c.Facts()
+		if err != nil {
+			return Facts{}, err
+		}
+		canonical, err := json.Marshal(c)
+		return Facts{Identity: identity, Group: group, Options: canonical}, err
+	}
+	k.open = func(raw []byte, h host.Host) (Deployer, error) {
+		c, err := read(raw)
+		if err != nil {
+			return nil, err
+		}
+		return open(c, h), nil
+	}
+	return k
+}
+
+// Check reads options (JSON) strictly over the kind's defaults.
+func (k Kind) Check(options []byte) (Facts, error) { return k.check(options) }
+
+// Kinds is a set of kinds by name.
+type Kinds map[string]Kind
+
+// NewKinds collects kinds; two of one name are a mistake in the program.
+func NewKinds(kinds ...Kind) Kinds {
+	set := Kinds{}
+	for _, k := range kinds {
+		if _, taken := set[k.Name]; taken {
+			panic("deploy: two kinds named " + k.Name)
+		}
+		set[k.Name] = k
+	}
+	return set
+}
+
+// Open makes the deployer for a target of the named kind.
+func (ks Kinds) Open(kind string, options []byte, h host.Host) (Deployer, error) {
+	k, ok := ks[kind]
+	if !ok {
+		return nil, fmt.Errorf("no target kind %q; there are %s", kind, strings.Join(ks.Names(), ", "))
+	}
+	return k.open(options, h)
+}
+
+// Names lists the kinds in order.
+func (ks Kinds) Names() []string {
+	var names []string
+	for n := range ks {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

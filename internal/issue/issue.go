@@ -1,0 +1,46 @@
+// Package issue gets certificates from CAs, one durable protocol step at a time.
+package issue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// An Issuer is one account at one CA.
+type Issuer interface {
+	// Step does the one next protocol step of the order and returns the order as
+	// it is afterwards, to be stored before the next step. It is called in the
+	// states new, pending (when the challenges are not known yet), presented,
+	// accepted, ready, processing and issued; see farm.Order. When Again lies in
+	// the future the next step may not run before. An error leaves the order as it
+	// was and may be tried again, unless it wraps Refused, which ends the order.
+	Step(ctx context.Context, o farm.Order, now time.Time) (farm.Order, error)
+	// Suggest asks the CA when it wants the leaf renewed (RFC 9773 §4.1). A CA
+	// without renewal information suggests nothing and sets Ask far ahead.
+	Suggest(ctx context.Context, leaf []byte, now time.Time) (farm.Suggestion, error)
+	// Revoke ends a leaf before its time (RFC 8555 §7.6).
+	Revoke(ctx context.Context, leaf []byte, reason int) error
+}
+
+// Refused is what a step's error wraps when the CA's no is final for this order.
+var Refused = errors.New("the CA refused")
+
+// A Later is an error that may be gone by the given time; the CA asked us to
+// wait (Retry-After) or its limits did. All orders of the account wait when
+// Account is set.
+type Later struct {
+	Until   time.Time
+	Account bool
+	Err     error
+}
+
+// Error says what happened and until when we wait.
+func (l *Later) Error() string {
+	return l.Err.Error() + " (again at " + l.Until.UTC().Format(time.RFC3339) + ")"
+}
+
+// Unwrap returns the CA's error.
+func (l *Later) Unwrap() error { return l.Err }
