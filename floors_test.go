@@ -20,7 +20,8 @@ var floors = []string{
 	"issue",
 	"controller",
 	"api web agent",
-	"lab cmd",
+	"lab",
+	"cmd",
 }
 
 func TestFloors(t *testing.T) {

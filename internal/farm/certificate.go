@@ -16,6 +16,9 @@ type Certificate struct {
 	ARI        Suggestion // what the CA last suggested for the newest version
 	Failures   int        // orders that failed since the last success
 	LastOrder  time.Time  // when the last order was begun
+	Intent     string     // the intent whose orders run; empty: none
+	Retries    int        // rollouts of the newest version that were restored in a row
+	Retry      time.Time  // when it is rolled out again
 }
 
 // A Suggestion is a CA's renewal information (RFC 9773). The zero value says
@@ -50,6 +53,7 @@ type VersionState string
 const (
 	VersionGood        VersionState = ""
 	VersionFaulty      VersionState = "faulty"      // a rollout found a version fault: never rolled out again
+	VersionWithdrawn   VersionState = "withdrawn"   // a person undid it: not rolled out again by itself
 	VersionRevoked     VersionState = "revoked"     // never gone back to
 	VersionCompromised VersionState = "compromised" // its key is known to others: never gone back to, erased
 )

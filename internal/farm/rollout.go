@@ -18,6 +18,7 @@ type Rollout struct {
 
 	Paused     bool
 	Abort      string // why a person or a newer version ends it; empty: nobody does
+	Back       string // why it goes back; set once, and then it does not turn round again
 	Superseded bool   // a newer version waits: stop, leave what is live
 	Created    time.Time
 	Ended      time.Time
@@ -67,6 +68,7 @@ type Step struct {
 	Doing   Verb          // the act in flight; empty: none
 	Attempt int           // number of the act in flight or of the last; answers to another are ignored
 	Tries   int           // failures of the same verb in a row
+	Did     Verb          // the last act that was answered
 	Touched bool          // an activation was begun: what is live may have changed
 	Receipt []byte        // what Stage returned; opaque to everyone but the deployer
 	NoUndo  bool          // the target cannot go back (said by Stage)
@@ -77,7 +79,7 @@ type Step struct {
 	Activated time.Time // when it went live
 	Verified  time.Time // when it was first seen serving To
 	Seen      time.Time // when it was last seen serving To
-	Failing   time.Time // since when looks at it fail; zero: the last one did not
+	Failing   time.Time // since when the current verb fails; zero: the last answer was good
 }
 
 // A State says how far a step has come.
@@ -164,4 +166,5 @@ const (
 	RolledBack     Outcome = "restored"        // all put back
 	RolledBackPart Outcome = "partly-restored" // some are stuck
 	Superseded     Outcome = "superseded"      // a newer version took over
+	Halted         Outcome = "halted"          // could not go on, and there was no way back
 )

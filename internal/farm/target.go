@@ -15,6 +15,8 @@ type Place struct {
 	Drift    string    // what is wrong with what it serves; empty: nothing
 	Since    time.Time // of Drift or Reach
 	Late     string    // id of the version it missed; brought there when it answers
+	Tries    int       // one-target rollouts that failed in a row
+	Again    time.Time // the next one may not begin before
 }
 
 // Reach is whether a target answered when it was last asked.
@@ -27,3 +29,20 @@ const (
 	ReachHalf    Reach = "serves" // it serves, but cannot be reached for deployment
 	ReachDown    Reach = "down"
 )
+
+// Trouble says in words what is wrong with a target; empty: nothing.
+func (p Place) Trouble() string {
+	switch {
+	case p.Late != "" && p.Reach == ReachDown:
+		return p.Target.Name + " is absent: it is brought up to date when it answers"
+	case p.Late != "":
+		return p.Target.Name + " is late: it missed the newest version"
+	case p.Reach == ReachDown:
+		return p.Target.Name + " answers nowhere"
+	case p.Reach == ReachHalf:
+		return p.Target.Name + " serves, but cannot be reached for deployment"
+	case p.Drift != "":
+		return p.Target.Name + ": " + p.Drift
+	}
+	return ""
+}
