@@ -1,0 +1,239 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pkg/sftp"
+
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// The OpenSSH extensions that make a replacement one step and durable
+// (OpenSSH's PROTOCOL, sections 4.3 and 4.6). SFTP cannot sync a folder; the
+// journals of the usual file systems keep a rename behind the synced content.
+const (
+	extRename = "posix-rename@openssh.com"
+	extFsync  = "fsync@openssh.com"
+)
+
+// open returns the one SFTP session of the line.
+func (l *line) open() (*sftp.Client, error) {
+	l.files.Lock()
+	defer l.files.Unlock()
+	if l.sftp == nil {
+		c, err := sftp.NewClient(l.client)
+		if err != nil {
+			return nil, fmt.Errorf("opening SFTP (does the server have `Subsystem sftp`?): %w", err)
+		}
+		l.sftp = c
+	}
+	return l.sftp, nil
+}
+
+// session is the SFTP session in the hands of one call, which looks at its
+// context before each step that changes something.
+type session struct {
+	*sftp.Client
+	ctx  context.Context
+	line *line
+}
+
+// withFiles is call with the SFTP session.
+func withFiles[T any](ctx context.Context, h *Host, f func(session) (T, error)) (T, error) {
+	return call(ctx, h, func(ctx context.Context, l *line) (v T, err error) {
+		c, err := l.open()
+		if err != nil {
+			return v, err
+		}
+		return f(session{c, ctx, l})
+	})
+}
+
+// Read returns a file's content; see host.Files.
+func (h *Host) Read(ctx context.Context, name string) ([]byte, error) {
+	return withFiles(ctx, h, func(s session) ([]byte, error) {
+		data, err := s.read(name, host.MaxFile)
+		return data, at("read", name, err)
+	})
+}
+
+func (s session) read(name string, limit int) ([]byte, error) {
+	f, err := s.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(data) > limit {
+		return nil, fmt.Errorf("it is larger than %d bytes", limit)
+	}
+	return data, err
+}
+
+// Write replaces a file in one step; see host.Files. The new content stands as
+// a dot file beside it until it is whole.
+func (h *Host) Write(ctx context.Context, name string, data []byte, a host.Attr) error {
+	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
+		temp := beside(name)
+		err := s.create(temp, name, data, a)
+		if err == nil {
+			err = s.replace(temp, name)
+		}
+		if err != nil {
+			_ = s.Client.Remove(temp)
+		}
+		return struct{}{}, at("write", name, err)
+	})
+	return err
+}
+
+// beside is where what replaces name is made. A later try finds it there: what a
+// lost line leaves behind does not pile up.
+func beside(name string) string {
+	return path.Join(path.Dir(name), "."+path.Base(name)+".certfarm-new")
+}
+
+// create makes a synced file with owner and mode set before there is content.
+// O_EXCL keeps it from following a link that somebody put there.
+func (s session) create(temp, name string, data []byte, a host.Attr) error {
+	f, err := s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		if s.Client.Remove(temp) == nil { // left by a call that was cut
+			f, err = s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := s.own(f, name, a); err != nil {
+		return err
+	}
+	if err := f.Chmod(a.Mode.Perm()); err != nil {
+		return fmt.Errorf("setting the mode: %w", err)
+	}
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if n, err := f.Write(data); err != nil || n != len(data) {
+		return errors.Join(err, short(n, len(data)))
+	}
+	_, syncs := s.HasExtension(extFsync)
+	if syncs {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("syncing: %w", err)
+		}
+	}
+	if err := f.Close(); err != nil || syncs {
+		return err
+	}
+	back, err := s.read(temp, len(data))
+	if err == nil && !bytes.Equal(back, data) {
+		err = errors.New("the server has other bytes than were sent")
+	}
+	return err
+}
+
+func short(n, want int) error {
+	if n == want {
+		return nil
+	}
+	return fmt.Errorf("only %d of %d bytes were written", n, want)
+}
+
+// replace renames over what is there, in one step.
+func (s session) replace(from, to string) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if _, ok := s.HasExtension(extRename); ok {
+		return s.PosixRename(from, to)
+	}
+	if _, err := s.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the SFTP server lacks %s, so it cannot replace a file in one step: %w", extRename, errors.Join(err, errors.ErrUnsupported))
+	}
+	return s.Client.Rename(from, to)
+}
+
+// Rename moves a file over whatever is there; see host.Files.
+func (h *Host) Rename(ctx context.Context, from, to string) error {
+	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
+		return struct{}{}, at("rename", from, s.replace(from, to))
+	})
+	return err
+}
+
+// Remove deletes a file or a folder with all in it; see host.Files.
+func (h *Host) Remove(ctx context.Context, name string) error {
+	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
+		return struct{}{}, at("remove", name, s.removeAll(name))
+	})
+	return err
+}
+
+func (s session) removeAll(name string) error {
+	info, err := s.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return gone(s.Client.Remove(name))
+	}
+	entries, err := s.ReadDirContext(s.ctx, name)
+	if err != nil {
+		return gone(err)
+	}
+	for _, e := range entries {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.removeAll(path.Join(name, e.Name())); err != nil {
+			return err
+		}
+	}
+	return gone(s.RemoveDirectory(name))
+}
+
+// gone forgives that something is no more.
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// List names what is in a folder; see host.Files.
+func (h *Host) List(ctx context.Context, folder string) ([]host.Entry, error) {
+	return withFiles(ctx, h, func(s session) ([]host.Entry, error) {
+		infos, err := s.ReadDirContext(s.ctx, folder)
+		if err != nil {
+			return nil, at("list", folder, err)
+		}
+		entries := make([]host.Entry, 0, len(infos))
+		for _, i := range infos {
+			entries = append(entries, host.Entry{Name: i.Name(), Mode: i.Mode(), Size: i.Size()})
+		}
+		slices.SortFunc(entries, func(a, b host.Entry) int { return strings.Compare(a.Name, b.Name) })
+		return entries, nil
+	})
+}
+
+// at names the file of an error.
+func at(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
