@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"sort"
 	"strings"
 
@@ -42,10 +43,14 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 // strictly.
 func Define[C Options](k Kind, defaults C, open func(C, host.Host) Deployer) Kind {
 	k.Options = &defaults
+	filled, err := json.Marshal(defaults)
+	if err != nil {
+		panic("deploy: the defaults of " + k.Name + ": " + err.Error())
+	}
 	read := func(raw []byte) (C, error) {
-		c := defaults
-		if len(bytes.TrimSpace(raw)) == 0 {
-			return c, nil
+		var c C // decoded, not copied: a copy would share its lists, and reading options would write into the defaults
+		if err := json.Unmarshal(filled, &c); err != nil || len(bytes.TrimSpace(raw)) == 0 {
+			return c, err
 		}
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.DisallowUnknownFields()
@@ -110,5 +115,16 @@ func (ks Kinds) Names() []string {
 		names = append(names, n)
 	}
 	sort.Strings(names)
+	return names
+}
+
+// Fields names the kind's options as farm.yaml has them, for suggestions.
+func (k Kind) Fields() []string {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(k.Options).Elem()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
 	return names
 }

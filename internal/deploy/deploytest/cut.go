@@ -1,0 +1,275 @@
+package deploytest
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// maxCalls is how many calls one step may take before a test gives up.
+const maxCalls = 150
+
+// watch checks after every call from now on that the live paths hold complete,
+// matching pairs. Before the first installation nothing need be there.
+func (b Bench) watch(t *testing.T, of Target) {
+	t.Helper()
+	began := false
+	b.Host.After = func() {
+		var wrong []error
+		there := 0
+		for _, pair := range of.Live {
+			chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
+			key, err2 := b.Host.Linked.Read(t.Context(), pair[1])
+			if err1 == nil && err2 == nil {
+				there++
+			}
+			_, err := encode.Pair(chain, key)
+			wrong = append(wrong, err1, err2, err)
+		}
+		began = began || there == len(of.Live)
+		if err := errors.Join(wrong...); began && err != nil {
+			t.Errorf("after %v: no matching pairs at %s: %v", last(b.Host.Calls()), of.Live, err)
+		}
+	}
+}
+
+func last(calls []string) string {
+	if len(calls) == 0 {
+		return "nothing"
+	}
+	return calls[len(calls)-1]
+}
+
+// whole checks that the live paths hold matching pairs now.
+func (b Bench) whole(t *testing.T, of Target) {
+	t.Helper()
+	for _, pair := range of.Live {
+		chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
+		key, err2 := b.Host.Linked.Read(t.Context(), pair[1])
+		if _, err := encode.Pair(chain, key); err != nil {
+			t.Errorf("no matching pair at %s (%v, %v, %v)", pair, err1, err2, err)
+		}
+	}
+}
+
+// each runs prepare, cuts step after each of its calls in turn, before the call
+// and after it with the answer lost, and then lets check go on.
+func (b Bench) each(t *testing.T, prepare func() (step func() error, check func())) {
+	t.Helper()
+	for _, lost := range []bool{false, true} {
+		for n := 0; ; n++ {
+			step, check := prepare()
+			b.Host.DieAfter(n, lost)
+			err := step()
+			b.Host.Mend()
+			check()
+			if t.Failed() {
+				t.Fatalf("cut after %d calls (answer lost: %v)", n, lost)
+			}
+			if err == nil {
+				break // n was past the last call
+			}
+			if n == maxCalls {
+				t.Fatalf("more than %d calls", maxCalls)
+			}
+		}
+	}
+}
+
+func one(r deploy.Receipt) []deploy.Receipt { return []deploy.Receipt{r} }
+
+func cutAndFinish(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	b.each(t, func() (func() error, func()) {
+		b.install(t, b.Target)
+		next := bundle(t)
+		r := b.Target.stage(t, 2, next)
+		return func() error { return b.Target.Deployer.Activate(t.Context(), one(r)) }, func() {
+			b.Target.activate(t, r)
+			b.Target.holds(t, next)
+		}
+	})
+}
+
+func cutAndUndo(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	b.each(t, func() (func() error, func()) {
+		old := b.install(t, b.Target)
+		r := b.Target.stage(t, 2, bundle(t))
+		return func() error { return b.Target.Deployer.Activate(t.Context(), one(r)) }, func() {
+			b.Target.restore(t, r)
+			b.Target.holds(t, old)
+			must(t, b.Target.Deployer.Discard(t.Context(), r))
+			b.Target.holds(t, old)
+		}
+	})
+}
+
+func cutFirst(t *testing.T, b Bench) {
+	b.each(t, func() (func() error, func()) {
+		b.clear(t, b.Target)
+		r := b.Target.stage(t, 1, bundle(t))
+		return func() error { return b.Target.Deployer.Activate(t.Context(), one(r)) }, func() {
+			b.Target.restore(t, r)
+			if in, err := b.Target.Deployer.Inspect(t.Context()); err != nil || len(in.Leaves) > 0 || in.Mismatch {
+				t.Errorf("holds %+v (%v)", in, err)
+			}
+			must(t, b.Target.Deployer.Discard(t.Context(), r))
+			b.Target.holds(t, b.install(t, b.Target))
+		}
+	})
+}
+
+func cutPlain(t *testing.T, b Bench) {
+	if b.Plain == nil {
+		t.Skip("this kind takes over nothing")
+	}
+	b.each(t, func() (func() error, func()) {
+		b.Host.After = nil
+		b.clear(t, b.Target)
+		old := bundle(t)
+		b.Plain(t, b.Target, old)
+		b.watch(t, b.Target)
+		r := b.Target.stage(t, 1, bundle(t))
+		return func() error { return b.Target.Deployer.Activate(t.Context(), one(r)) }, func() {
+			b.Target.restore(t, r)
+			b.Target.holds(t, old)
+			must(t, b.Target.Deployer.Discard(t.Context(), r))
+			b.Target.holds(t, old)
+			b.Target.holds(t, b.install(t, b.Target))
+		}
+	})
+}
+
+func cutRestore(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	b.each(t, func() (func() error, func()) {
+		old := b.install(t, b.Target)
+		r := b.Target.stage(t, 2, bundle(t))
+		b.Target.activate(t, r)
+		return func() error { return b.Target.Deployer.Restore(t.Context(), one(r)) }, func() {
+			b.Target.restore(t, r)
+			b.Target.holds(t, old)
+		}
+	})
+}
+
+func cutStage(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	old := b.install(t, b.Target)
+	b.each(t, func() (func() error, func()) {
+		next := bundle(t)
+		return func() error {
+				_, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, next))
+				return err
+			}, func() {
+				b.Target.holds(t, old)
+				r := b.Target.stage(t, 3, next)
+				must(t, b.Target.Deployer.Discard(t.Context(), r))
+				b.Target.holds(t, old)
+			}
+	})
+}
+
+func fullDisk(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	for _, first := range []bool{true, false} {
+		var old []farm.Bundle
+		if !first {
+			old = append(old, b.install(t, b.Target))
+		}
+		before := b.tree(t, b.Target)
+		for n := 1; ; n++ {
+			b.Host.FullAt = n
+			r, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, bundle(t)))
+			b.Host.Mend()
+			b.Target.holds(t, old...)
+			if err == nil {
+				must(t, b.Target.Deployer.Discard(t.Context(), r))
+			}
+			b.same(t, before, b.tree(t, b.Target))
+			if err == nil {
+				break
+			}
+			if n == maxCalls {
+				t.Fatal("it never ends")
+			}
+		}
+	}
+}
+
+// tree is every file and link on the host that has to do with a target: below
+// the folders of its live paths, and below every folder that links lead to.
+func (b Bench) tree(t *testing.T, of Target) map[string]string {
+	t.Helper()
+	tree := map[string]string{}
+	for _, pair := range of.Live {
+		for _, name := range pair {
+			b.walk(t, path.Dir(name), tree)
+			if to, err := b.Host.Linked.Readlink(t.Context(), name); err == nil {
+				b.walk(t, path.Dir(path.Dir(to)), tree)
+			}
+		}
+	}
+	return tree
+}
+
+func (b Bench) walk(t *testing.T, folder string, tree map[string]string) {
+	t.Helper()
+	entries, err := b.Host.Linked.List(t.Context(), folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	must(t, err)
+	for _, e := range entries {
+		name := path.Join(folder, e.Name)
+		switch {
+		case e.Mode.IsDir():
+			b.walk(t, name, tree)
+		case e.Mode&fs.ModeSymlink != 0:
+			tree[name], err = b.Host.Linked.Readlink(t.Context(), name)
+			must(t, err)
+		default:
+			data, err := b.Host.Linked.Read(t.Context(), name)
+			must(t, err)
+			tree[name] = string(data)
+		}
+	}
+}
+
+func (b Bench) same(t *testing.T, before, after map[string]string) {
+	t.Helper()
+	if !maps.Equal(before, after) {
+		t.Errorf("there was %q, now there is %q", names(before), names(after))
+	}
+}
+
+func names(tree map[string]string) []string { return slices.Sorted(maps.Keys(tree)) }
+
+// clear makes a target as new.
+func (b Bench) clear(t *testing.T, of Target) {
+	t.Helper()
+	for name := range b.tree(t, of) {
+		must(t, b.Host.Linked.Remove(t.Context(), name))
+	}
+}
+
+// keysOf counts the files of a tree that hold the private key of a bundle.
+func keysOf(tree map[string]string, c farm.Bundle) (n int) {
+	secret := bytes.TrimSpace(c.Key.Reveal())
+	for _, text := range tree {
+		if strings.Contains(text, string(secret)) {
+			n++
+		}
+	}
+	return n
+}

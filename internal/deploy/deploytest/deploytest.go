@@ -1,0 +1,328 @@
+// Package deploytest is the contract that every deployer keeps.
+package deploytest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/host/hosttest"
+)
+
+// A Target is a deployer and the paths that its server reads: chain and key of
+// each leaf, which may be the same.
+type Target struct {
+	Deployer deploy.Deployer
+	Keys     []farm.KeyType
+	Live     [][2]string
+}
+
+// A Bench is a fresh node with empty targets of one reload group.
+type Bench struct {
+	Host   *hosttest.Faulty
+	Target Target
+	Second Target // of the same group
+	Double Target // with two leaves
+	Test   string // the command that tests, as one line; empty: the kind has none
+	Reload string
+	// Plain are files that a person put at the target's live paths before we
+	// came; nil where a kind takes over nothing.
+	Plain func(t *testing.T, of Target, b farm.Bundle)
+}
+
+// Run holds a kind of deployer to the contract.
+func Run(t *testing.T, fresh func(t *testing.T) Bench) {
+	for name, rule := range rules {
+		t.Run(name, func(t *testing.T) { rule(t, fresh(t)) })
+	}
+}
+
+var rules = map[string]func(*testing.T, Bench){
+	"an empty target holds nothing":                            emptyHoldsNothing,
+	"staging changes nothing live":                             stagingChangesNothing,
+	"activating makes the staged certificate live":             activatingMakesLive,
+	"every step may be repeated":                               repeatable,
+	"restoring what was never activated changes nothing":       restoreUnactivated,
+	"restoring a first installation leaves a placeholder":      restoreFirst,
+	"after a placeholder it can be installed again":            installAfterPlaceholder,
+	"a refused test leaves what was live":                      refusedTest,
+	"a refused reload leaves what was live":                    refusedReload,
+	"a config that is broken already is found by staging":      brokenBefore,
+	"plain files are taken over and given back":                plainFiles,
+	"an activation cut anywhere can be finished":               cutAndFinish,
+	"an activation cut anywhere can be undone":                 cutAndUndo,
+	"a first activation cut anywhere can be undone":            cutFirst,
+	"taking over plain files cut anywhere can be undone":       cutPlain,
+	"a restoration cut anywhere can be finished":               cutRestore,
+	"a staging cut anywhere changes nothing and may be again":  cutStage,
+	"a full disk leaves nothing and changes nothing":           fullDisk,
+	"bytes changed on the way are found by staging":            changedBytes,
+	"a key that is not the leaf's is refused by staging":       wrongKey,
+	"a receipt holds no key":                                   noKey,
+	"discarding what was only staged leaves what is live":      discardStaged,
+	"discarding after success erases the version before":       discardDone,
+	"discarding an old receipt leaves the way back of the new": discardOld,
+	"nothing piles up":                                         nothingPilesUp,
+	"a version may have two leaves":                            twoLeaves,
+	"the leaves must fit the places":                           leavesMustFit,
+	"a group is tested and reloaded once":                      group,
+	"a group goes back as a whole":                             groupRefused,
+	"a receipt serves in the hands of another of the group":    foreignHands,
+	"the same version may be staged when it is live":           sameAgain,
+	"a hanging node ends with the context":                     hanging,
+}
+
+func emptyHoldsNothing(t *testing.T, b Bench) { b.Target.holds(t) }
+
+func stagingChangesNothing(t *testing.T, b Bench) {
+	old := b.install(t, b.Target)
+	b.Target.stage(t, 2, bundle(t))
+	b.Target.holds(t, old)
+}
+
+func activatingMakesLive(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	b.install(t, b.Target)
+	b.Target.holds(t, b.install(t, b.Target))
+}
+
+func repeatable(t *testing.T, b Bench) {
+	b.watch(t, b.Target)
+	old, next := b.install(t, b.Target), bundle(t)
+	b.Target.stage(t, 2, next)
+	r := b.Target.stage(t, 2, next)
+	for range 2 {
+		b.Target.activate(t, r)
+		b.Target.holds(t, next)
+	}
+	for range 2 {
+		b.Target.restore(t, r)
+		b.Target.holds(t, old)
+	}
+	b.Target.activate(t, r)
+	b.Target.holds(t, next)
+	for range 2 {
+		must(t, b.Target.Deployer.Discard(t.Context(), r))
+		b.Target.holds(t, next)
+	}
+}
+
+func restoreUnactivated(t *testing.T, b Bench) {
+	old := b.install(t, b.Target)
+	b.Target.restore(t, b.Target.stage(t, 2, bundle(t)))
+	b.Target.holds(t, old)
+}
+
+func restoreFirst(t *testing.T, b Bench) {
+	r := b.Target.stage(t, 1, bundle(t))
+	b.Target.activate(t, r)
+	b.Target.restore(t, r)
+	b.Target.holdsPlaceholder(t)
+	b.whole(t, b.Target)
+}
+
+func installAfterPlaceholder(t *testing.T, b Bench) {
+	r := b.Target.stage(t, 1, bundle(t))
+	b.Target.activate(t, r)
+	b.Target.restore(t, r)
+	must(t, b.Target.Deployer.Discard(t.Context(), r))
+	b.Target.holdsPlaceholder(t)
+	b.Target.holds(t, b.install(t, b.Target))
+}
+
+func refusedTest(t *testing.T, b Bench)   { b.refused(t, b.Test) }
+func refusedReload(t *testing.T, b Bench) { b.refused(t, b.Reload) }
+
+func (b Bench) refused(t *testing.T, command string) {
+	if command == "" {
+		t.Skip("this kind runs no such command")
+	}
+	b.watch(t, b.Target)
+	old := b.install(t, b.Target)
+	r := b.Target.stage(t, 2, bundle(t))
+	refusals := 1 // what was live is taken again
+	if command == b.Test {
+		refusals = 9
+	}
+	b.refuse(command, refusals)
+	before := b.ran(b.Reload)
+	if err := b.Target.Deployer.Activate(t.Context(), []deploy.Receipt{r}); err == nil {
+		t.Fatal("a refusal is no error")
+	}
+	if command == b.Test && b.ran(b.Reload) != before {
+		t.Error("it was reloaded although the test refused")
+	}
+	b.Host.Mend()
+	b.Target.holds(t, old)
+}
+
+// refuse makes a command fail as often.
+func (b Bench) refuse(command string, times int) {
+	b.Host.Refuse = func(call string) error {
+		if call == "run "+command && times > 0 {
+			times--
+			return &host.ExitError{Argv: strings.Fields(command), Status: 1}
+		}
+		return nil
+	}
+}
+
+func (b Bench) ran(command string) (n int) {
+	for _, c := range b.Host.Calls() {
+		if c == "run "+command {
+			n++
+		}
+	}
+	return n
+}
+
+func brokenBefore(t *testing.T, b Bench) {
+	if b.Test == "" {
+		t.Skip("this kind has no test")
+	}
+	old := b.install(t, b.Target)
+	before := b.tree(t, b.Target)
+	b.refuse(b.Test, 1)
+	if _, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, bundle(t))); err == nil {
+		t.Fatal("a broken config passed")
+	}
+	b.Host.Mend()
+	b.Target.holds(t, old)
+	b.same(t, before, b.tree(t, b.Target))
+}
+
+func plainFiles(t *testing.T, b Bench) {
+	if b.Plain == nil {
+		t.Skip("this kind takes over nothing")
+	}
+	old, next := bundle(t), bundle(t)
+	b.Plain(t, b.Target, old)
+	b.watch(t, b.Target)
+	b.Target.holds(t, old)
+	r := b.Target.stage(t, 1, next)
+	b.Target.holds(t, old)
+	b.Target.activate(t, r)
+	b.Target.holds(t, next)
+	b.Target.restore(t, r)
+	b.Target.holds(t, old)
+}
+
+func changedBytes(t *testing.T, b Bench) {
+	old := b.install(t, b.Target)
+	before := b.tree(t, b.Target)
+	b.Host.Alter = func(_ string, data []byte) []byte {
+		changed := bytes.Clone(data)
+		changed[len(changed)/2] ^= 1
+		return changed
+	}
+	if _, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, bundle(t))); err == nil {
+		t.Fatal("changed bytes passed")
+	}
+	b.Host.Mend()
+	b.Target.holds(t, old)
+	b.same(t, before, b.tree(t, b.Target))
+}
+
+func wrongKey(t *testing.T, b Bench) {
+	mixed := bundle(t)
+	mixed.Key = bundle(t).Key
+	_, err := b.Target.Deployer.Stage(t.Context(), stageOf(1, mixed))
+	if !errors.Is(err, encode.ErrMismatch) {
+		t.Fatalf("got %v", err)
+	}
+	other := bundle(t)
+	other.Names = []string{"shop.example.net"}
+	if _, err = b.Target.Deployer.Stage(t.Context(), stageOf(1, other)); err == nil {
+		t.Fatal("a leaf that does not cover its names passed")
+	}
+}
+
+func noKey(t *testing.T, b Bench) {
+	next := bundle(t)
+	r := b.Target.stage(t, 1, next)
+	lines := strings.Split(string(next.Key.Reveal()), "\n")
+	for _, hidden := range []string{"PRIVATE KEY", lines[1]} {
+		if strings.Contains(string(r.Note), hidden) {
+			t.Fatal("the receipt holds the key")
+		}
+	}
+}
+
+func hanging(t *testing.T, b Bench) {
+	r := b.Target.stage(t, 1, bundle(t))
+	b.Host.Hang = true
+	ctx, cancel := context.WithTimeout(t.Context(), 1)
+	defer cancel()
+	for _, err := range []error{
+		second(b.Target.Deployer.Inspect(ctx)),
+		second(b.Target.Deployer.Stage(ctx, stageOf(2, bundle(t)))),
+		b.Target.Deployer.Restore(ctx, []deploy.Receipt{r}),
+		b.Target.Deployer.Discard(ctx, r),
+	} {
+		if !errors.Is(err, host.ErrUnreachable) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func bundle(t *testing.T) farm.Bundle { return NewBundle(t, farm.EC256) }
+
+func stageOf(epoch int64, bs ...farm.Bundle) deploy.Stage {
+	return deploy.Stage{Site: "shop", Names: Names, Bundles: bs, Epoch: epoch}
+}
+
+func (of Target) stage(t *testing.T, epoch int64, bs ...farm.Bundle) deploy.Receipt {
+	t.Helper()
+	r, err := of.Deployer.Stage(t.Context(), stageOf(epoch, bs...))
+	must(t, err)
+	return r
+}
+
+func (of Target) activate(t *testing.T, rs ...deploy.Receipt) {
+	t.Helper()
+	must(t, of.Deployer.Activate(t.Context(), rs))
+}
+
+func (of Target) restore(t *testing.T, rs ...deploy.Receipt) {
+	t.Helper()
+	must(t, of.Deployer.Restore(t.Context(), rs))
+}
+
+func (b Bench) install(t *testing.T, of Target) farm.Bundle {
+	t.Helper()
+	next := bundle(t)
+	of.activate(t, of.stage(t, 1, next))
+	return next
+}
+
+// holds checks what Inspect says.
+func (of Target) holds(t *testing.T, want ...farm.Bundle) {
+	t.Helper()
+	got, err := of.Deployer.Inspect(t.Context())
+	must(t, err)
+	var leaves []string
+	for _, b := range want {
+		leaves = append(leaves, b.Leaf)
+	}
+	if !slices.Equal(got.Leaves, leaves) || got.Mismatch || got.Placeholder {
+		t.Fatalf("holds %+v, want %.8q", got, leaves)
+	}
+}
+
+func (of Target) holdsPlaceholder(t *testing.T) {
+	t.Helper()
+	got, err := of.Deployer.Inspect(t.Context())
+	must(t, err)
+	if !got.Placeholder || len(got.Leaves) > 0 || got.Mismatch {
+		t.Fatalf("holds %+v, want the placeholder", got)
+	}
+}

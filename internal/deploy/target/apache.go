@@ -1,0 +1,32 @@
+package target
+
+import (
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// apache are the options of the kind apache.
+type apache struct{ options }
+
+// Facts checks the options; see deploy.Options.
+func (o apache) Facts() (identity, group string, err error) { return o.facts("apache") }
+
+// Apache is Apache httpd 2.4.8 or newer on a node: SSLCertificateFile and
+// SSLCertificateKeyFile name what chain and key name here, or
+// SSLCertificateFile alone names pem. Its config test does not load keys, and
+// with a wrong one the whole server ends after a graceful restart that reported
+// success: the engine checks the pair on the node itself before it switches. A
+// graceful restart of a dead server starts it.
+func Apache() deploy.Kind {
+	return deploy.Define(deploy.Kind{
+		Name:  "apache",
+		Doc:   "Apache httpd: files and a graceful restart",
+		Fence: "unfenced",
+	}, apache{options{
+		Store:  defaultStore,
+		Mode:   "0600",
+		Test:   []string{"apache2ctl", "-t"},
+		Reload: []string{"apache2ctl", "-k", "graceful"},
+		Start:  []string{"apache2ctl", "-k", "start"},
+	}}, func(o apache, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+}

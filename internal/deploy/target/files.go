@@ -1,0 +1,25 @@
+package target
+
+import (
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// files are the options of the kind files.
+type files struct{ options }
+
+// Facts checks the options; see deploy.Options.
+func (o files) Facts() (identity, group string, err error) { return o.facts("files") }
+
+// Files is any server that reads PEM files, with the commands that it takes to
+// make it look: none by default, for servers that watch their files.
+func Files() deploy.Kind {
+	return deploy.Define(deploy.Kind{
+		Name:  "files",
+		Doc:   "PEM files, and commands of your own",
+		Fence: "unfenced",
+	}, files{options{
+		Store: defaultStore,
+		Mode:  "0600",
+	}}, func(o files, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+}

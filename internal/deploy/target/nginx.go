@@ -1,0 +1,30 @@
+package target
+
+import (
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// nginx are the options of the kind nginx.
+type nginx struct{ options }
+
+// Facts checks the options; see deploy.Options.
+func (o nginx) Facts() (identity, group string, err error) { return o.facts("nginx") }
+
+// Nginx is nginx on a node: ssl_certificate and ssl_certificate_key name what
+// chain and key name here, or both name pem. A reload keeps the old
+// configuration when the new one is refused; it fails when nginx does not run,
+// and then it is started.
+func Nginx() deploy.Kind {
+	return deploy.Define(deploy.Kind{
+		Name:  "nginx",
+		Doc:   "nginx: files and a reload",
+		Fence: "unfenced",
+	}, nginx{options{
+		Store:  defaultStore,
+		Mode:   "0600",
+		Test:   []string{"nginx", "-t"},
+		Reload: []string{"nginx", "-s", "reload"},
+		Start:  []string{"nginx"},
+	}}, func(o nginx, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+}

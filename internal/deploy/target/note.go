@@ -1,0 +1,78 @@
+package target
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+)
+
+// folderName is the name of a version's folder: the epoch, and the beginning of
+// the first leaf's fingerprint, "kept" or "placeholder"; a number where the name
+// was taken.
+var folderName = regexp.MustCompile(`^[0-9]{1,19}-([0-9a-f]{1,16}|kept|placeholder)(\.[0-9]{1,9})?$`)
+
+// note is a receipt's note. It names paths, so that it serves in the hands of
+// another target of the same group, and no key.
+type note struct {
+	Pairs   []typed // of the target it was made for
+	New     string  // folder of what was staged
+	Prev    string  // folder of what was live at Stage, or of a placeholder
+	First   bool    `json:",omitempty"` // Prev is a placeholder: nothing whole was live
+	Convert bool    `json:",omitempty"` // the live paths do not lead into the store yet
+	SELinux bool    `json:",omitempty"` // labels are enforced
+}
+
+// stub is a note with its area.
+type stub struct {
+	note
+	area area
+}
+
+// read takes a receipt apart. A note can only name folders of the store, by a
+// name that we give, and live paths whose hash is the folder that they are
+// linked to.
+func (e *engine) read(r deploy.Receipt) (stub, error) {
+	var n note
+	if err := json.Unmarshal(r.Note, &n); err != nil {
+		return stub{}, fmt.Errorf("reading a receipt: %w", err)
+	}
+	if len(n.Pairs) > 0 {
+		n.Pairs[0].Keys = "" // the first has none
+	}
+	if err := checkPairs(n.Pairs); err != nil {
+		return stub{}, fmt.Errorf("reading a receipt: %w", err)
+	}
+	if !folderName.MatchString(n.New) || !folderName.MatchString(n.Prev) {
+		return stub{}, fmt.Errorf("reading a receipt: %q and %q are not both folders of the store", n.New, n.Prev)
+	}
+	s := stub{n, newArea(e.options.Store, n.Pairs)}
+	if own := e.options.pairs(); s.area.base == folderOf(e.options.Store, own) && !reflect.DeepEqual(places(own), s.area.places) {
+		return stub{}, fmt.Errorf("reading a receipt: it is for other paths than the target has now: stage anew")
+	}
+	for _, f := range s.area.files() {
+		if f.live == e.options.Store || len(f.live) > len(e.options.Store) && f.live[:len(e.options.Store)+1] == e.options.Store+"/" {
+			return stub{}, fmt.Errorf("reading a receipt: %s lies in the store", f.live)
+		}
+	}
+	return s, nil
+}
+
+func (e *engine) readAll(rs []deploy.Receipt) ([]stub, error) {
+	var all []stub
+	for _, r := range rs {
+		s, err := e.read(r)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (n note) receipt() (deploy.Receipt, error) {
+	text, err := json.Marshal(n)
+	return deploy.Receipt{Note: text}, err
+}

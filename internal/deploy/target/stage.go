@@ -1,0 +1,198 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// Stage puts a version beside what is live; see deploy.Deployer.
+func (e *engine) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, error) {
+	a := e.own()
+	if s.Epoch < 0 {
+		return deploy.Receipt{}, fmt.Errorf("staging: %d is no epoch", s.Epoch)
+	}
+	want, err := fill(a.places, s)
+	if err != nil {
+		return deploy.Receipt{}, fmt.Errorf("staging: %w", err)
+	}
+	st, err := e.look(ctx, a)
+	if err != nil {
+		return deploy.Receipt{}, fmt.Errorf("staging: %w", err)
+	}
+	w := &staging{engine: e, area: a, stage: s, state: st}
+	n, err := w.all(ctx, want)
+	if err == nil {
+		var r deploy.Receipt
+		if r, err = n.receipt(); err == nil {
+			return r, nil
+		}
+	}
+	w.undo(ctx)
+	return deploy.Receipt{}, fmt.Errorf("staging: %w", err)
+}
+
+// staging is one call of Stage.
+type staging struct {
+	*engine
+	area  area
+	stage deploy.Stage
+	state state
+	made  []string // folders to take away again if it fails
+}
+
+func (w *staging) name(what string) string {
+	return strconv.FormatInt(w.stage.Epoch, 10) + "-" + what
+}
+
+func (w *staging) all(ctx context.Context, want content) (note, error) {
+	n := note{Pairs: w.options.pairs()}
+	if err := w.sweep(ctx); err != nil {
+		return n, err
+	}
+	var err error
+	if n.SELinux, err = w.enforcing(ctx); err != nil {
+		return n, err
+	}
+	if err := w.keep(ctx, &n); err != nil {
+		return n, err
+	}
+	first := w.stage.Bundles[0].Leaf
+	if leaf, err := encode.Leaf(w.stage.Bundles[0].Chain); first == "" && err == nil {
+		first = farm.Fingerprint(leaf.Raw)
+	}
+	if n.New, err = w.put(ctx, w.name(farm.Short(first)), want, w.state.current, w.state.previous, n.Prev); err != nil {
+		return n, err
+	}
+	if n.SELinux {
+		if err := w.label(ctx, w.area, n.New, n.Prev); err != nil {
+			return n, err
+		}
+	}
+	if n.First { // the configuration names files that are not there yet
+		return n, nil
+	}
+	return n, w.run(ctx, "config test before anything was changed", w.options.Test)
+}
+
+// put writes a folder and remembers to take it away again.
+func (w *staging) put(ctx context.Context, name string, c content, used ...string) (string, error) {
+	folder, made, err := w.engine.put(ctx, w.area, name, c, used...)
+	if made {
+		w.made = append(w.made, folder)
+	}
+	return folder, err
+}
+
+// keep finds or makes what Restore goes back to: the live folder; a copy of
+// live files that are not in the store; or a placeholder where nothing whole is
+// live, so that the server can start.
+func (w *staging) keep(ctx context.Context, n *note) (err error) {
+	if w.state.all(w.area) && w.state.current != "" {
+		c, err := w.version(ctx, w.area, w.state.current)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && c.matches(w.area.places) == nil {
+			n.Prev = w.state.current
+			return nil
+		}
+	}
+	n.Convert = true
+	live, missing, err := w.live(ctx, w.area)
+	if err != nil {
+		return err
+	}
+	whole := missing == 0 && live.matches(w.area.places) == nil
+	if !whole && missing > 0 && len(live) > w.state.links {
+		return fmt.Errorf("only some of the live files are there, and they are not ours: put the missing ones of %s beside them, or take them away", paths(w.area))
+	}
+	if whole {
+		n.Prev, err = w.put(ctx, w.name("kept"), live, w.state.current, w.state.previous)
+	} else {
+		n.First = true
+		n.Prev, err = w.placeholder(ctx)
+	}
+	if err == nil && n.SELinux {
+		err = w.label(ctx, w.area, n.Prev, "")
+	}
+	return err
+}
+
+func paths(a area) string {
+	var names []string
+	for _, f := range a.files() {
+		names = append(names, f.live)
+	}
+	return strings.Join(names, ", ")
+}
+
+// placeholder puts a stand-in into the store. One that is in use is used again.
+func (w *staging) placeholder(ctx context.Context) (string, error) {
+	stand, err := encode.Placeholder(w.stage.Names, time.Now())
+	if err != nil {
+		return "", err
+	}
+	c := content{}
+	for _, p := range w.area.places {
+		if err := c.add(p, stand); err != nil {
+			return "", err
+		}
+	}
+	return w.put(ctx, w.name("placeholder"), c, w.state.current, w.state.previous)
+}
+
+// sweep takes away what earlier stagings left that nobody can go to any more:
+// all folders but the live one and the one before it.
+func (w *staging) sweep(ctx context.Context) error {
+	entries, err := w.host.List(ctx, w.area.base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking through the store: %w", hint(err))
+	}
+	for _, entry := range entries {
+		if !folderName.MatchString(entry.Name) || entry.Name == w.state.current || entry.Name == w.state.previous {
+			continue
+		}
+		if err := w.host.Remove(ctx, path.Join(w.area.base, entry.Name)); err != nil {
+			return fmt.Errorf("sweeping the store: %w", hint(err))
+		}
+	}
+	return nil
+}
+
+// undo takes away what this call made, as far as the node can be reached; the
+// next Stage sweeps the rest.
+func (w *staging) undo(ctx context.Context) {
+	ctx, cancel := mending(ctx)
+	defer cancel()
+	for _, folder := range w.made {
+		if w.host.Remove(ctx, path.Join(w.area.base, folder)) != nil {
+			return
+		}
+	}
+	_ = w.tidy(ctx, w.area)
+}
+
+// tidy removes a target's folder when nothing is left in it.
+func (e *engine) tidy(ctx context.Context, a area) error {
+	entries, err := e.host.List(ctx, a.base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	return e.host.Remove(ctx, a.base)
+}

@@ -1,0 +1,247 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// errChanged says that somebody else was there since Stage.
+var errChanged = errors.New("what is live is neither what was live at Stage nor what was staged: stage anew")
+
+// Activate switches all targets, tests and reloads once; see deploy.Deployer.
+func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
+	all, err := e.readAll(rs)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	for _, s := range all { // before anything is switched: Apache's own test does not look at keys
+		if err := e.verify(ctx, s.area, s.New); err != nil {
+			return fmt.Errorf("activating: %w", err)
+		}
+	}
+	if err := e.forwardAll(ctx, all); err != nil {
+		return fmt.Errorf("activating: %w", errors.Join(err, e.backAll(ctx, all)))
+	}
+	if err := e.take(ctx, all); err != nil {
+		return fmt.Errorf("activating: %w", err)
+	}
+	return nil
+}
+
+// take makes the server take what was switched to, or switches back.
+//
+// A reload fails when it is refused, and when the server does not run. What
+// runs takes its old files again; what does not take these either is started.
+func (e *engine) take(ctx context.Context, all []stub) error {
+	if err := e.run(ctx, "config test", e.options.Test); err != nil {
+		return errors.Join(err, e.backAll(ctx, all)) // no reload: the server still has the old ones
+	}
+	refused := e.run(ctx, "reload", e.options.Reload)
+	if refused == nil {
+		return nil
+	}
+	if err := e.backAll(ctx, all); err != nil {
+		return errors.Join(refused, err)
+	}
+	if _, answered := errors.AsType[*host.ExitError](refused); !answered || len(e.options.Start) == 0 {
+		return refused
+	}
+	if e.run(ctx, "reload", e.options.Reload) == nil {
+		return refused
+	}
+	err := e.forwardAll(ctx, all)
+	if err == nil {
+		if err = e.run(ctx, "start", e.options.Start); err == nil {
+			return nil
+		}
+	}
+	err = errors.Join(refused, err, e.backAll(ctx, all))
+	if old := e.run(ctx, "start with what was there before", e.options.Start); old != nil {
+		err = errors.Join(err, old)
+	}
+	return err
+}
+
+func (e *engine) forwardAll(ctx context.Context, all []stub) error {
+	for _, s := range all {
+		if err := e.forward(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forward makes a staged version live. The order keeps a matching pair at the
+// live paths throughout: current leads to the old bytes first, then the paths
+// become links, then current is switched.
+func (e *engine) forward(ctx context.Context, s stub) error {
+	st, err := e.look(ctx, s.area)
+	if err != nil {
+		return err
+	}
+	known := st.current == s.New || st.current == s.Prev
+	if !s.Convert && (!known || !st.all(s.area)) {
+		return fmt.Errorf("%s: %w", paths(s.area), errChanged)
+	}
+	if !known {
+		if err := e.point(ctx, s, s.Prev); err != nil {
+			return err
+		}
+	}
+	if err := e.convert(ctx, s, st); err != nil {
+		return err
+	}
+	if st.current == s.New {
+		return nil
+	}
+	if s.New != s.Prev && st.previous != s.Prev {
+		if err := e.links.Link(ctx, s.Prev, s.area.previous()); err != nil {
+			return fmt.Errorf("noting the version before: %w", err)
+		}
+	}
+	return e.point(ctx, s, s.New)
+}
+
+// convert makes the live paths links into the store.
+func (e *engine) convert(ctx context.Context, s stub, st state) error {
+	for _, f := range s.area.files() {
+		if st.linked[f.live] {
+			continue
+		}
+		if err := e.links.Mkdir(ctx, path.Dir(f.live), host.Attr{Mode: 0o755}); err != nil {
+			return fmt.Errorf("making the folder of %s: %w", f.live, hint(err))
+		}
+		if err := e.links.Link(ctx, s.area.goal(f), f.live); err != nil {
+			return fmt.Errorf("making %s a link into the store: %w", f.live, hint(err))
+		}
+	}
+	return nil
+}
+
+// point is the switch.
+func (e *engine) point(ctx context.Context, s stub, folder string) error {
+	if err := e.links.Link(ctx, folder, s.area.current()); err != nil {
+		return fmt.Errorf("switching %s to version %s: %w", s.area.files()[0].live, folder, hint(err))
+	}
+	if s.SELinux {
+		return e.labelLink(ctx, s.area, folder)
+	}
+	return nil
+}
+
+// backAll switches all back as far as it can, even after the call's own time.
+func (e *engine) backAll(ctx context.Context, all []stub) error {
+	ctx, cancel := mending(ctx)
+	defer cancel()
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, e.back(ctx, s))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("switching back: %w", err)
+	}
+	return nil
+}
+
+// back makes live what was live at Stage. Where nothing leads into the store
+// yet, nothing was activated and it is still live.
+func (e *engine) back(ctx context.Context, s stub) error {
+	st, err := e.look(ctx, s.area)
+	if err != nil {
+		return err
+	}
+	switch {
+	case st.links == 0 && s.Convert:
+		return nil
+	case st.links == 0 || (st.current != s.New && st.current != s.Prev):
+		return fmt.Errorf("%s: %w", paths(s.area), errChanged)
+	}
+	if st.current != s.Prev {
+		if err := e.verify(ctx, s.area, s.Prev); err != nil {
+			return err
+		}
+		if err := e.point(ctx, s, s.Prev); err != nil {
+			return err
+		}
+	}
+	if s.First && !st.all(s.area) { // cut between two links: the stand-in must be whole
+		return e.convert(ctx, s, st)
+	}
+	return nil
+}
+
+// Restore switches all back and makes the server serve it; see deploy.Deployer.
+// A target that cannot be switched back does not keep the others from it.
+func (e *engine) Restore(ctx context.Context, rs []deploy.Receipt) error {
+	all, err := e.readAll(rs)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, e.back(ctx, s))
+	}
+	errs = append(errs, e.serve(ctx))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("restoring: %w", err)
+	}
+	return nil
+}
+
+// serve makes the server read its files: by a reload, or a start where it died.
+func (e *engine) serve(ctx context.Context) error {
+	if err := e.run(ctx, "config test", e.options.Test); err != nil {
+		return err
+	}
+	err := e.run(ctx, "reload", e.options.Reload)
+	if err == nil || len(e.options.Start) == 0 {
+		return err
+	}
+	if dead := e.run(ctx, "start", e.options.Start); dead != nil {
+		return errors.Join(err, dead)
+	}
+	return nil
+}
+
+// Discard takes away what is not live; see deploy.Deployer.
+func (e *engine) Discard(ctx context.Context, r deploy.Receipt) error {
+	s, err := e.read(r)
+	if err != nil {
+		return err
+	}
+	st, err := e.look(ctx, s.area)
+	if err != nil {
+		return fmt.Errorf("discarding: %w", err)
+	}
+	doomed := []string{s.New, s.Prev}
+	kept := []string{}
+	switch {
+	case st.links == 0 && (st.current == s.New || st.current == s.Prev):
+		doomed = append(doomed, "current", "previous") // cut before the first path became a link
+	case st.links == 0:
+	case st.current == s.New, st.current == s.Prev:
+		kept = []string{st.current}
+	default: // a later version is live, and its way back may be ours
+		kept = []string{st.current, st.previous}
+	}
+	if st.previous != "" && contains(doomed, st.previous) && !contains(kept, st.previous) {
+		doomed = append(doomed, "previous")
+	}
+	for _, name := range doomed {
+		if contains(kept, name) {
+			continue
+		}
+		if err := e.host.Remove(ctx, path.Join(s.area.base, name)); err != nil {
+			return fmt.Errorf("discarding: %w", hint(err))
+		}
+	}
+	if err := e.tidy(ctx, s.area); err != nil {
+		return fmt.Errorf("discarding: %w", err)
+	}
+	return nil
+}
