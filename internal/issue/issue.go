@@ -14,9 +14,16 @@ type Issuer interface {
 	// Step does the one next protocol step of the order and returns the order as
 	// it is afterwards, to be stored before the next step. It is called in the
 	// states new, pending (when the challenges are not known yet), presented,
-	// accepted, ready, processing and issued; see farm.Order. When Again lies in
-	// the future the next step may not run before. An error leaves the order as it
-	// was and may be tried again, unless it wraps Refused, which ends the order.
+	// accepted, ready, processing and issued; see farm.Order. It may skip states:
+	// a CA that trusts an earlier proof has the order ready at once. When Again
+	// lies in the future the next step may not run before; Updated becomes now, and
+	// the two together say how long the last wait was. An error leaves the order as it was and may be tried again, unless it wraps Refused, which ends
+	// the order. Each step bears that the one before it took effect and its answer
+	// was lost.
+	//
+	// The caller stores when it is about to finalize, then steps the order as it
+	// was before: in the state ready an order without Finalize is finalized at
+	// once, and for one with Finalize the CA is asked first how far it came.
 	Step(ctx context.Context, o farm.Order, now time.Time) (farm.Order, error)
 	// Suggest asks the CA when it wants the leaf renewed (RFC 9773 §4.1). A CA
 	// without renewal information suggests nothing and sets Ask far ahead.
@@ -27,6 +34,11 @@ type Issuer interface {
 
 // Refused is what a step's error wraps when the CA's no is final for this order.
 var Refused = errors.New("the CA refused")
+
+// AccountLost is what an error wraps when the CA does not know the account any
+// more, or will not have it. A second account is never made by itself: CAA
+// records and renewal information name the first one.
+var AccountLost = errors.New("the CA does not accept the account")
 
 // A Later is an error that may be gone by the given time; the CA asked us to
 // wait (Retry-After) or its limits did. All orders of the account wait when
