@@ -1,0 +1,100 @@
+// Package budget decides what a CA's limits still allow, from the orders that
+// are stored. It is a simple ceiling, below the limits of every CA that is
+// known: of Let's Encrypt's five certificates a week for one set of names, one
+// is left to a person. It is pure.
+//
+// Renewals that replace a certificate (RFC 9773 §5) are exempt from limits at
+// some CAs. Here they are not: a certificate that needs more than four orders a
+// week is in trouble, whatever the CA allows.
+package budget
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The ceiling.
+const (
+	Most  = 4                  // orders for one set of names …
+	Span  = 7 * 24 * time.Hour // … within this time
+	Pause = 24 * time.Hour     // after an order that failed
+)
+
+// A Past order is one that was begun, whatever became of it.
+type Past struct {
+	Names  []string
+	Begun  time.Time
+	Failed time.Time // when it failed; zero: it did not
+}
+
+// An Ask is what is wanted now.
+type Ask struct {
+	Names  []string
+	Orders int // one for each key type of the site; 0 stands for 1
+	// Forced says that a person wants it at once: it need not wait for the pause
+	// after a failure. The ceiling holds for it too.
+	Forced bool
+}
+
+// An Answer is whether an ask is allowed, and if not, when to ask again and why.
+type Answer struct {
+	OK    bool
+	Again time.Time // zero: never
+	Why   string
+}
+
+// Allow says whether the orders may begin at the given time. Past may hold
+// orders for other names and from long ago; its order does not matter.
+func Allow(past []Past, ask Ask, now time.Time) Answer {
+	want := max(ask.Orders, 1)
+	if want > Most {
+		return Answer{Why: fmt.Sprintf("%d orders at once are more than the %d that one set of names may have in a week; ask for fewer key types", want, Most)}
+	}
+	begun, failed := recent(past, ask.Names, now)
+	if over := len(begun) + want - Most; over > 0 {
+		again := begun[over-1].Add(Span)
+		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last 7 days, and %d are allowed; ask again at %s", len(begun), Most, again.UTC().Format(time.RFC3339))}
+	}
+	if again := failed.Add(Pause); !failed.IsZero() && again.After(now) && !ask.Forced {
+		return Answer{Again: again, Why: fmt.Sprintf("the last order failed at %s; the next may begin a day later, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339))}
+	}
+	return Answer{OK: true}
+}
+
+// recent finds when the orders of the span were begun for the names, oldest
+// first, and when one of them failed last, if none has gone well since.
+func recent(past []Past, names []string, now time.Time) (begun []time.Time, failed time.Time) {
+	for _, p := range past {
+		if set(p.Names) != set(names) {
+			continue
+		}
+		if p.Begun.Add(Span).After(now) {
+			begun = append(begun, p.Begun)
+		}
+		if p.Failed.After(failed) && !succeededAfter(past, p) {
+			failed = p.Failed
+		}
+	}
+	slices.SortFunc(begun, time.Time.Compare)
+	return begun, failed
+}
+
+// succeededAfter reports that an order for the same names was begun after the
+// failure and has not failed: what was wrong is over.
+func succeededAfter(past []Past, failure Past) bool {
+	return slices.ContainsFunc(past, func(p Past) bool {
+		return p.Failed.IsZero() && p.Begun.After(failure.Failed) && set(p.Names) == set(failure.Names)
+	})
+}
+
+// set is a set of names as CAs count them: order and case do not matter.
+func set(names []string) string {
+	all := make([]string, 0, len(names))
+	for _, n := range names {
+		all = append(all, strings.ToLower(n))
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ",")
+}
