@@ -1,0 +1,213 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// back says why everything must go back, or nothing.
+func (v view) back() string {
+	switch {
+	case v.Back != "":
+		return v.Back
+	case !v.wayBack():
+		return ""
+	case v.Abort != "":
+		return v.Abort
+	}
+	nodes, absent := 0, 0
+	for _, s := range v.Steps {
+		switch {
+		case s.Fault == farm.VersionFault:
+			return fmt.Sprintf("version fault on %s: %s", s.Target, s.Error)
+		case s.Fault == farm.NodeFault:
+			nodes++
+		case s.State == farm.Absent:
+			absent++
+		}
+	}
+	nodes += max(0, absent-v.Policy.AbsentMax.Of(len(v.Steps)))
+	if budget := v.Policy.FailureBudget.Of(len(v.Steps)); nodes > budget && v.urgency == calm {
+		return fmt.Sprintf("%s, %d allowed: %s", count(nodes, "node fault"), budget, v.blame())
+	}
+	return ""
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// wayBack reports that there is something worth going back to: a target on
+// which what was live before may be live again.
+func (v view) wayBack() bool { return slices.ContainsFunc(v.Steps, v.keeps) }
+
+// keeps reports that what was live on a target before may be live again: it is
+// neither revoked nor compromised nor faulty, and has life left. A target that
+// held nothing goes back to its placeholder.
+func (v view) keeps(s farm.Step) bool {
+	if v.Forward || s.NoUndo {
+		return false
+	}
+	for _, f := range s.From {
+		left := f.NotAfter.Sub(v.now)
+		if f.State != farm.VersionGood || left <= 2*v.Policy.Soak || f.Life(v.now) <= 0.10 {
+			return false
+		}
+	}
+	return true
+}
+
+// hopeless says why the rollout can neither go on nor back, or nothing: the
+// version was found at fault before it was seen good anywhere, or a person ended
+// it.
+func (v view) hopeless() string {
+	switch {
+	case v.wayBack():
+		return ""
+	case v.Abort != "":
+		return v.Abort + ", and there is no way back"
+	}
+	fault, verified := false, false
+	for _, s := range v.Steps {
+		fault = fault || s.Fault == farm.VersionFault
+		verified = verified || s.State == farm.Verified
+	}
+	if fault && !verified {
+		return "the version is at fault and there is no way back: " + v.blame()
+	}
+	return ""
+}
+
+// undo is the act that puts a step's target back, or nothing: a restore where
+// something was activated, a discard where it was only staged.
+func (v view) undo(s farm.Step) farm.Verb {
+	switch s.State {
+	case farm.Staged, farm.Active, farm.Verified, farm.Failed:
+	default:
+		return ""
+	}
+	switch {
+	case s.Receipt == nil:
+		return ""
+	case !s.Touched:
+		return farm.DoDiscard
+	case v.keeps(s):
+		return farm.DoRestore
+	}
+	return ""
+}
+
+// isolate puts back each target that failed by itself.
+func (v view) isolate() (d Decision) {
+	return v.undoing(func(s farm.Step) bool { return s.State == farm.Failed }, len(v.Steps))
+}
+
+// discard takes away what was staged and not activated.
+func (v view) discard() []Act {
+	return v.undoing(func(s farm.Step) bool { return s.State == farm.Staged && !s.Touched }, 0).Acts
+}
+
+// retreat puts everything back, failing targets first. A version fault undoes
+// all at once; otherwise targets that work are put back MaxParallel at a time.
+func (v view) retreat(why string) Decision {
+	d := v.undoing(func(s farm.Step) bool { return s.Fault != farm.NoFault }, len(v.Steps))
+	room := v.Policy.MaxParallel
+	if slices.ContainsFunc(v.Steps, func(s farm.Step) bool { return s.Fault == farm.VersionFault }) {
+		room = len(v.Steps)
+	}
+	d.add(v.undoing(func(s farm.Step) bool { return s.Fault == farm.NoFault }, room).Acts)
+	d.add(v.verify(func(s farm.Step) bool { return unsure(s) && v.undo(s) == "" })) // it stays, so it must be known
+	d.Back = why
+	pending, outcome := false, farm.RolledBack
+	for _, s := range v.Steps {
+		switch {
+		case s.Doing != "" || v.undo(s) != "" || unsure(s):
+			pending = true
+		case left(s):
+			outcome = farm.RolledBackPart
+		}
+	}
+	if pending {
+		return d.orWait(v.nextTry(), "going back: "+why)
+	}
+	return Decision{Outcome: outcome, Why: why, Back: why}
+}
+
+// undoing begins to undo the steps that match, the latest wave first, with at
+// most room restores in flight.
+func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
+	var restores, discards []string
+	for _, s := range v.Steps {
+		if match(s) && s.Doing == farm.DoRestore {
+			room--
+		}
+	}
+	for _, s := range slices.Backward(v.Steps) {
+		if !match(s) || s.Doing != "" || s.Again.After(v.now) {
+			continue
+		}
+		switch v.undo(s) {
+		case farm.DoDiscard:
+			discards = append(discards, s.Target)
+		case farm.DoRestore:
+			if room > 0 {
+				restores, room = append(restores, s.Target), room-1
+			}
+		}
+	}
+	d.addAct(farm.DoRestore, restores)
+	d.addAct(farm.DoDiscard, discards)
+	return d
+}
+
+// urgency is how much the rest of the old certificate's life allows.
+type urgency int
+
+const (
+	calm     urgency = iota // the full policy
+	hurried                 // below 1/6: no node holds another, nothing goes back for a node fault
+	pressing                // below 1/12: windows and approvals give way too
+)
+
+// urgencyOf goes by the least life left among what the targets not yet verified
+// serve. A first installation is calm: nothing is about to expire.
+func urgencyOf(r farm.Rollout, now time.Time) urgency {
+	life := 1.0
+	for _, s := range r.Steps {
+		for _, f := range s.From {
+			if s.State != farm.Verified {
+				life = min(life, f.Life(now))
+			}
+		}
+	}
+	switch {
+	case life < 1.0/12:
+		return pressing
+	case life < 1.0/6:
+		return hurried
+	}
+	return calm
+}
+
+// presses is when so little life will be left that windows and approvals give
+// way, or zero: never.
+func (v view) presses() (t time.Time) {
+	for _, s := range v.Steps {
+		for _, f := range s.From {
+			if s.State != farm.Verified {
+				t = earliest(t, f.NotAfter.Add(time.Second-f.NotAfter.Sub(f.NotBefore)/12))
+			}
+		}
+	}
+	return t
+}
+
+// Pressing reports that so little life is left that windows and approvals give
+// way; the controller announces it.
+func Pressing(r farm.Rollout, now time.Time) bool { return urgencyOf(r, now) == pressing }
