@@ -1,0 +1,35 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// An Account is ours at a CA. Directory is part of its name: an issuer that is
+// pointed to another CA needs another account.
+type Account struct {
+	Farm, Issuer, Directory string
+	URL                     string // at the CA; empty until it is registered
+	Status                  string // valid, deactivated or revoked (RFC 8555 §7.1.2)
+	Key                     farm.KeyRef
+	HoldUntil               time.Time // the CA told us to send nothing until then
+	HoldWhy                 string
+	Thumbprint              string // of the key's JWK (RFC 7638)
+}
+
+// Account returns an account, or ErrNotFound.
+func (t *Tx) Account(ctx context.Context, farmName, issuer, directory string) (Account, error) {
+	return one[Account](ctx, t, "account at "+issuer, `SELECT doc FROM accounts WHERE farm = ? AND issuer = ? AND directory = ?`, farmName, issuer, directory)
+}
+
+// PutAccount keeps an account.
+func (t *Tx) PutAccount(ctx context.Context, a Account) error {
+	doc, _, err := document(a)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save account at "+a.Issuer, `INSERT INTO accounts (farm, issuer, directory, doc) VALUES (?, ?, ?, ?)
+		ON CONFLICT (farm, issuer, directory) DO UPDATE SET doc = excluded.doc`, a.Farm, a.Issuer, a.Directory, doc)
+}

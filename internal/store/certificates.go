@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// Certificate returns a site's certificate. A site that has none yet has one
+// with nothing but its farm and site.
+func (t *Tx) Certificate(ctx context.Context, farmName, site string) (farm.Certificate, error) {
+	c, err := one[farm.Certificate](ctx, t, "certificate of "+site, `SELECT doc FROM certificates WHERE farm = ? AND site = ?`, farmName, site)
+	if errors.Is(err, ErrNotFound) {
+		return farm.Certificate{Farm: farmName, Site: site}, nil
+	}
+	return c, err
+}
+
+// Certificates returns up to limit certificates (0: all) of sites after the
+// given one, in the order of the sites' names.
+func (t *Tx) Certificates(ctx context.Context, farmName, after string, limit int) ([]farm.Certificate, error) {
+	return many[farm.Certificate](ctx, t, "certificates",
+		`SELECT doc FROM certificates WHERE farm = ? AND site > ? ORDER BY site LIMIT ?`, farmName, after, limited(limit))
+}
+
+// PutCertificate keeps a site's certificate.
+func (t *Tx) PutCertificate(ctx context.Context, c farm.Certificate) error {
+	doc, _, err := document(c)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save certificate of "+c.Site, `INSERT INTO certificates (farm, site, doc) VALUES (?, ?, ?)
+		ON CONFLICT (farm, site) DO UPDATE SET doc = excluded.doc`, c.Farm, c.Site, doc)
+}
+
+// RemoveCertificate forgets a site's certificate, but not its versions.
+func (t *Tx) RemoveCertificate(ctx context.Context, farmName, site string) error {
+	return t.put(ctx, "forget certificate of "+site, `DELETE FROM certificates WHERE farm = ? AND site = ?`, farmName, site)
+}
+
+// PutVersion keeps a version. Created is the transaction's time if it is not set.
+func (t *Tx) PutVersion(ctx context.Context, v farm.Version) error {
+	if v.Created.IsZero() {
+		v.Created = t.now
+	}
+	doc, _, err := document(v)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save version "+v.ID, `INSERT INTO versions (farm, id, site, created, doc) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (farm, id) DO UPDATE SET site = excluded.site, created = excluded.created, doc = excluded.doc`,
+		v.Farm, v.ID, v.Site, micros(v.Created), doc)
+}
+
+// Version returns one version, or ErrNotFound.
+func (t *Tx) Version(ctx context.Context, farmName, id string) (farm.Version, error) {
+	return one[farm.Version](ctx, t, "version "+id, `SELECT doc FROM versions WHERE farm = ? AND id = ?`, farmName, id)
+}
+
+// Versions returns the versions of a site, newest first.
+func (t *Tx) Versions(ctx context.Context, farmName, site string) ([]farm.Version, error) {
+	return many[farm.Version](ctx, t, "versions of "+site,
+		`SELECT doc FROM versions WHERE farm = ? AND site = ? ORDER BY created DESC, id DESC`, farmName, site)
+}
+
+// RemoveVersion forgets a version.
+func (t *Tx) RemoveVersion(ctx context.Context, farmName, id string) error {
+	return t.put(ctx, "forget version "+id, `DELETE FROM versions WHERE farm = ? AND id = ?`, farmName, id)
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// AddEvent writes a line of the journal. ID and At are filled if they are empty.
+func (t *Tx) AddEvent(ctx context.Context, e farm.Event) error {
+	if e.At.IsZero() {
+		e.At = t.now
+	}
+	if e.ID == "" {
+		e.ID = idAt("ev", t.s.tick(t.now))
+	}
+	doc, _, err := document(e)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save event "+e.Kind, `INSERT INTO events (farm, id, at, site, rollout, kind, level, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, id) DO NOTHING`, e.Farm, e.ID, micros(e.At), e.Site, e.Rollout, e.Kind, string(e.Level), doc)
+}
+
+// An EventQuery says which events are wanted; what is empty is any.
+type EventQuery struct {
+	Site    string
+	Rollout string
+	Kind    string
+	After   string // id: later ones only
+	Level   farm.Level
+	Limit   int  // 0: all
+	Newest  bool // newest first; with Limit the last ones
+}
+
+// Events returns lines of the journal, oldest first unless asked otherwise. Ids
+// sort by the time when they were made, which with several controllers is not
+// quite the time when they can be seen: who follows the journal reads some
+// seconds again and drops the ids that it knows.
+func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.Event, error) {
+	w := where{}
+	w.is("farm = ?", farmName)
+	w.any("site = ?", q.Site)
+	w.any("rollout = ?", q.Rollout)
+	w.any("kind = ?", q.Kind)
+	w.any("level = ?", string(q.Level))
+	w.any("id > ?", q.After)
+	order := ` ORDER BY id LIMIT ?`
+	if q.Newest {
+		order = ` ORDER BY id DESC LIMIT ?`
+	}
+	return many[farm.Event](ctx, t, "events", `SELECT doc FROM events`+w.text()+order, append(w.args, limited(q.Limit))...)
+}
+
+// Expire forgets what is older than before and that nothing will ask for: events,
+// ended orders and their challenges, ended rollouts with the receipts of their
+// steps (but the newest of each site), and lanes that nobody used. Versions, keys
+// and revisions are kept.
+func (t *Tx) Expire(ctx context.Context, before time.Time) error {
+	at := micros(before)
+	ended := []any{at, string(farm.OrderDone), string(farm.OrderFailed)}
+	for _, s := range []struct {
+		what, query string
+		args        []any
+	}{
+		{"events", `DELETE FROM events WHERE at < ?`, []any{at}},
+		{"challenges", `DELETE FROM challenges WHERE EXISTS (SELECT 1 FROM orders o
+			WHERE o.farm = challenges.farm AND o.id = challenges.order_id AND o.created < ? AND o.state IN (?, ?))`, ended},
+		{"orders", `DELETE FROM orders WHERE created < ? AND state IN (?, ?)`, ended},
+		{"rollouts", `DELETE FROM rollouts WHERE running = 0 AND ended < ? AND EXISTS (SELECT 1 FROM rollouts later
+			WHERE later.farm = rollouts.farm AND later.site = rollouts.site AND later.created > rollouts.created)`, []any{at}},
+		{"steps", `DELETE FROM steps WHERE NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.farm = steps.farm AND r.id = steps.rollout)`, nil},
+		{"lanes", `DELETE FROM lanes WHERE until < ? AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.farm = lanes.farm AND j.lane = lanes.lane)`, []any{at}},
+	} {
+		if err := t.put(ctx, "expire "+s.what, s.query, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// savePlaces brings the places in line with the targets of a farm.
+func (t *Tx) savePlaces(ctx context.Context, f farm.Farm) error {
+	gone, err := t.sums(ctx, `SELECT target, sum FROM places WHERE farm = ? AND released = 0`, f.Name)
+	if err != nil {
+		return fmt.Errorf("read places: %w", err)
+	}
+	for _, s := range f.Sites {
+		for _, target := range s.Targets {
+			_, sum, err := document(target)
+			if err != nil {
+				return err
+			}
+			same := gone[target.Name] == sum
+			delete(gone, target.Name)
+			if same {
+				continue
+			}
+			if err := t.settle(ctx, f.Name, target); err != nil {
+				return err
+			}
+		}
+	}
+	for name := range gone {
+		if err := t.release(ctx, f.Name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle makes the place of a target that is new, changed, or there again.
+func (t *Tx) settle(ctx context.Context, farmName string, target farm.Target) error {
+	found, err := many[farm.Place](ctx, t, "place "+target.Name, `SELECT doc FROM places WHERE farm = ? AND target = ?`, farmName, target.Name)
+	if err != nil {
+		return err
+	}
+	p := farm.Place{Farm: farmName}
+	if len(found) > 0 {
+		p = found[0]
+	}
+	p.Target, p.Released = target, false
+	return t.PutPlace(ctx, p)
+}
+
+func (t *Tx) release(ctx context.Context, farmName, target string) error {
+	p, err := t.Place(ctx, farmName, target)
+	if err != nil {
+		return err
+	}
+	p.Released = true
+	return t.PutPlace(ctx, p)
+}
+
+// Place returns what is known of a target, or ErrNotFound.
+func (t *Tx) Place(ctx context.Context, farmName, target string) (farm.Place, error) {
+	return one[farm.Place](ctx, t, "target "+target, `SELECT doc FROM places WHERE farm = ? AND target = ?`, farmName, target)
+}
+
+// Places returns the places of a site, released ones too, in the order of their
+// targets' names; an empty site is all of them.
+func (t *Tx) Places(ctx context.Context, farmName, site string) ([]farm.Place, error) {
+	if site == "" {
+		return many[farm.Place](ctx, t, "targets", `SELECT doc FROM places WHERE farm = ? ORDER BY target`, farmName)
+	}
+	return many[farm.Place](ctx, t, "targets of "+site, `SELECT doc FROM places WHERE farm = ? AND site = ? ORDER BY target`, farmName, site)
+}
+
+// PutPlace keeps what is known of a target.
+func (t *Tx) PutPlace(ctx context.Context, p farm.Place) error {
+	_, sum, err := document(p.Target)
+	if err != nil {
+		return err
+	}
+	doc, _, err := document(p)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save target "+p.Target.Name, `INSERT INTO places (farm, target, site, released, sum, doc) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, target) DO UPDATE SET site = excluded.site, released = excluded.released, sum = excluded.sum, doc = excluded.doc`,
+		p.Farm, p.Target.Name, p.Target.Site, flag(p.Released), sum, doc)
+}
+
+// RemovePlace forgets a target.
+func (t *Tx) RemovePlace(ctx context.Context, farmName, target string) error {
+	return t.put(ctx, "forget target "+target, `DELETE FROM places WHERE farm = ? AND target = ?`, farmName, target)
+}

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver's name for database/sql
+)
+
+// connections is how many a controller opens to PostgreSQL.
+const connections = 16
+
+func (s *Store) openPostgres(ctx context.Context, address string) error {
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		return fmt.Errorf("postgres: %w", hidden(err))
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	s.write, s.read = db, db
+	if err := db.PingContext(ctx); err != nil {
+		return fmt.Errorf("postgres: %w", hidden(err))
+	}
+	return nil
+}
+
+// hidden takes the address, with its password, out of an error that pgx says it
+// could not parse.
+func hidden(err error) error {
+	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
+		return errors.New("the address cannot be read; it looks like postgres://user:password@host:5432/database?sslmode=verify-full")
+	}
+	return err
+}
+
+// maxTries is how often a transaction is run when others are in its way.
+const maxTries = 20
+
+// inTheWay reports that PostgreSQL undid a transaction because of another one, so
+// that it may go well when run again: serialization_failure, deadlock_detected,
+// and unique_violation, as which two inserts of one row may show.
+func inTheWay(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505")
+}
+
+// pause waits a little longer after each try, by chance, so that two do not meet
+// again.
+func pause(ctx context.Context, try int) error {
+	timer := time.NewTimer(rand.N(time.Duration(min(try, 10)) * 5 * time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,153 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// A Doing is an act in flight on one target.
+type Doing struct {
+	Rollout, Site, Target string
+	Attempt               int
+}
+
+// PutRollout keeps a rollout and those of its steps that changed. Created is the
+// transaction's time if it is not set.
+func (t *Tx) PutRollout(ctx context.Context, r farm.Rollout) error {
+	had, err := t.sums(ctx, `SELECT target, sum FROM steps WHERE farm = ? AND rollout = ?`, r.Farm, r.ID)
+	if err != nil {
+		return fmt.Errorf("read steps of rollout %s: %w", r.ID, err)
+	}
+	for i, s := range r.Steps {
+		doc, sum, err := document(s)
+		if err != nil {
+			return err
+		}
+		same := had[s.Target] == sum
+		delete(had, s.Target)
+		if same {
+			continue
+		}
+		if err := t.putStep(ctx, r.Farm, r.ID, int64(i), s, doc, sum); err != nil {
+			return err
+		}
+	}
+	for target := range had {
+		err := t.put(ctx, "remove step "+target, `DELETE FROM steps WHERE farm = ? AND rollout = ? AND target = ?`, r.Farm, r.ID, target)
+		if err != nil {
+			return err
+		}
+	}
+	return t.putHead(ctx, r)
+}
+
+func (t *Tx) putHead(ctx context.Context, r farm.Rollout) error {
+	if r.Created.IsZero() {
+		r.Created = t.now
+	}
+	r.Steps = nil
+	doc, _, err := document(r)
+	if err != nil {
+		return err
+	}
+	return t.put(ctx, "save rollout "+r.ID, `INSERT INTO rollouts (farm, id, site, running, created, ended, doc) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, id) DO UPDATE SET site = excluded.site, running = excluded.running, created = excluded.created,
+			ended = excluded.ended, doc = excluded.doc
+		WHERE rollouts.doc <> excluded.doc`,
+		r.Farm, r.ID, r.Site, flag(r.Outcome == farm.Running), micros(r.Created), micros(r.Ended), doc)
+}
+
+// PutStep keeps one step of a rollout that has it already, or else returns
+// ErrNotFound.
+func (t *Tx) PutStep(ctx context.Context, farmName, rollout string, s farm.Step) error {
+	doc, sum, err := document(s)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(ctx, `UPDATE steps SET grp = ?, doing = ?, attempt = ?, sum = ?, doc = ? WHERE farm = ? AND rollout = ? AND target = ?`,
+		s.Group, string(s.Doing), s.Attempt, sum, doc, farmName, rollout, s.Target)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("save step %s of rollout %s: %w", s.Target, rollout, err)
+	}
+	return nil
+}
+
+func (t *Tx) putStep(ctx context.Context, farmName, rollout string, position int64, s farm.Step, doc, sum string) error {
+	return t.put(ctx, "save step "+s.Target, `INSERT INTO steps (farm, rollout, target, position, grp, doing, attempt, sum, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, rollout, target) DO UPDATE SET position = excluded.position, grp = excluded.grp, doing = excluded.doing,
+			attempt = excluded.attempt, sum = excluded.sum, doc = excluded.doc`,
+		farmName, rollout, s.Target, position, s.Group, string(s.Doing), s.Attempt, sum, doc)
+}
+
+// Rollout returns one rollout with its steps, or ErrNotFound.
+func (t *Tx) Rollout(ctx context.Context, farmName, id string) (farm.Rollout, error) {
+	r, err := one[farm.Rollout](ctx, t, "rollout "+id, `SELECT doc FROM rollouts WHERE farm = ? AND id = ?`, farmName, id)
+	if err != nil {
+		return r, err
+	}
+	r.Steps, err = many[farm.Step](ctx, t, "steps of rollout "+id,
+		`SELECT doc FROM steps WHERE farm = ? AND rollout = ? ORDER BY position`, farmName, id)
+	return r, err
+}
+
+// Step returns one step of a rollout, or ErrNotFound.
+func (t *Tx) Step(ctx context.Context, farmName, rollout, target string) (farm.Step, error) {
+	return one[farm.Step](ctx, t, "step "+target+" of rollout "+rollout,
+		`SELECT doc FROM steps WHERE farm = ? AND rollout = ? AND target = ?`, farmName, rollout, target)
+}
+
+// RunningRollouts returns the rollouts without an outcome, with their steps,
+// oldest first; an empty site is all of them.
+func (t *Tx) RunningRollouts(ctx context.Context, farmName, site string) ([]farm.Rollout, error) {
+	w := where{}
+	w.is("farm = ?", farmName)
+	w.is("running = ?", int64(1))
+	w.any("site = ?", site)
+	return t.rollouts(ctx, farmName, `SELECT doc FROM rollouts`+w.text()+` ORDER BY created, id`, w.args...)
+}
+
+// Rollouts returns up to limit rollouts (0: all) with their steps, newest first;
+// an empty site is all of them.
+func (t *Tx) Rollouts(ctx context.Context, farmName, site string, limit int) ([]farm.Rollout, error) {
+	w := where{}
+	w.is("farm = ?", farmName)
+	w.any("site = ?", site)
+	return t.rollouts(ctx, farmName, `SELECT doc FROM rollouts`+w.text()+` ORDER BY created DESC, id DESC LIMIT ?`, append(w.args, limited(limit))...)
+}
+
+// rollouts reads heads, then the steps of each.
+func (t *Tx) rollouts(ctx context.Context, farmName, query string, args ...any) ([]farm.Rollout, error) {
+	all, err := many[farm.Rollout](ctx, t, "rollouts", query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range all {
+		if all[i], err = t.Rollout(ctx, farmName, r.ID); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Doing returns up to limit steps (0: all) of running rollouts in a reload group
+// whose act in flight is the given one: what one activation can do together.
+func (t *Tx) Doing(ctx context.Context, farmName, group string, do farm.Verb, limit int) ([]Doing, error) {
+	var all []Doing
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var d Doing
+		err := scan(&d.Rollout, &d.Site, &d.Target, &d.Attempt)
+		all = append(all, d)
+		return err
+	}, `SELECT s.rollout, r.site, s.target, s.attempt FROM steps s JOIN rollouts r ON r.farm = s.farm AND r.id = s.rollout
+		WHERE s.farm = ? AND s.grp = ? AND s.doing = ? AND r.running = 1 ORDER BY s.rollout, s.position LIMIT ?`,
+		farmName, group, string(do), limited(limit))
+	if err != nil {
+		return nil, fmt.Errorf("acts of group %s: %w", group, err)
+	}
+	return all, nil
+}

@@ -1,0 +1,216 @@
+// Package store is the system's memory, in SQLite or PostgreSQL: one schema, one
+// SQL text, one file an entity.
+//
+// Its invariants: everything written in one Update is kept or nothing is; time is
+// read in one place, Tx.Now; every row belongs to a farm; private keys and
+// credentials arrive here already sealed. A transaction sees no other's half-done
+// work: transactions are serializable, so what was read in an Update still holds
+// when it commits.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options are the parts of a Store that tests replace.
+type Options struct {
+	// Now is the clock. Nil is the database's own: the server's on PostgreSQL,
+	// so that several controllers agree, the machine's on SQLite.
+	Now func() time.Time
+	// Observe is called at the beginning ("begin") and after the commit
+	// ("commit") of every transaction that may write, claims and finishes among
+	// them but not renewals of leases. An error from "begin" stops the
+	// transaction; one from "commit" is returned although all is written. It is
+	// how tests crash the program at every durable step.
+	Observe func(ctx context.Context, point string) error
+	// ReadOnly opens a SQLite database that a controller may be using, to back it
+	// up. Update fails.
+	ReadOnly bool
+}
+
+// A Store is open for reading and writing by many goroutines at once.
+type Store struct {
+	write, read *sql.DB // one and the same on PostgreSQL
+	unlock      func() error
+	postgres    bool
+	options     Options
+
+	wake    chan struct{}
+	mu      sync.Mutex
+	written chan struct{} // closed by the next commit
+	last    int64         // of the event ids, in microseconds
+}
+
+// ErrNotFound says that there is no such row.
+var ErrNotFound = errors.New("not found")
+
+// errReadOnly is what Update says in a store that was opened to be read.
+var errReadOnly = errors.New("the store is open for reading only")
+
+// Open opens the database at an address: a path for SQLite, or postgres://… .
+// It creates what is missing, brings an older schema up to date and refuses a
+// newer one. A SQLite database is used by one controller at a time and is
+// readable by its user only.
+func Open(ctx context.Context, address string, o Options) (*Store, error) {
+	s := &Store{
+		options: o,
+		wake:    make(chan struct{}, 1),
+		written: make(chan struct{}),
+		unlock:  func() error { return nil },
+	}
+	open := s.openSQLite
+	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
+		s.postgres, open = true, s.openPostgres
+	}
+	if err := open(ctx, address); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.migrate(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close closes the database, after which another controller may open it.
+func (s *Store) Close() error {
+	var errs []error
+	if s.read != nil && s.read != s.write {
+		errs = append(errs, s.read.Close())
+	}
+	if s.write != nil {
+		errs = append(errs, s.write.Close())
+	}
+	return errors.Join(append(errs, s.unlock())...)
+}
+
+// Changed gives a token after a commit that made a job due or enqueued one. It
+// is for one reader, the runner.
+func (s *Store) Changed() <-chan struct{} { return s.wake }
+
+// Written returns a channel that the next commit of this process closes. Who
+// follows the journal takes it before reading and waits on it after.
+func (s *Store) Written() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
+}
+
+// committed tells those who wait.
+func (s *Store) committed(jobs bool) {
+	s.mu.Lock()
+	close(s.written)
+	s.written = make(chan struct{})
+	s.mu.Unlock()
+	if !jobs {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// Update runs f in one transaction: all that f writes, the jobs it enqueues among
+// it, is kept, or nothing is. On PostgreSQL f may be run more than once, when
+// another transaction was in the way: it must do nothing outside of the store.
+// It must not call Update, Claim or Finish, which would wait for it.
+func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
+	return s.commit(ctx, sql.LevelSerializable, true, f)
+}
+
+// View runs f in one transaction that sees one state of the database and writes
+// nothing. It waits for no writer.
+func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
+	tx, err := s.begin(ctx, s.read, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin to read: %w", err)
+	}
+	defer tx.tx.Rollback() // nothing was written that could be lost
+	return f(tx)
+}
+
+// commit runs f in a transaction of the isolation level, again while PostgreSQL
+// says that others were in the way.
+func (s *Store) commit(ctx context.Context, level sql.IsolationLevel, observed bool, f func(*Tx) error) error {
+	if s.options.ReadOnly {
+		return errReadOnly
+	}
+	if err := s.observe(ctx, observed, "begin"); err != nil {
+		return err
+	}
+	var jobs bool
+	for try := 1; ; try++ {
+		var err error
+		if jobs, err = s.once(ctx, level, f); err == nil {
+			break
+		}
+		if try == maxTries || !inTheWay(err) {
+			return err
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	s.committed(jobs)
+	return s.observe(ctx, observed, "commit")
+}
+
+// once runs f in a transaction and reports whether it made a job due.
+func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) error) (bool, error) {
+	tx, err := s.begin(ctx, s.write, &sql.TxOptions{Isolation: level})
+	if err != nil {
+		return false, fmt.Errorf("begin: %w", err)
+	}
+	defer tx.tx.Rollback() // after a commit it does nothing
+	if err := f(tx); err != nil {
+		return false, err
+	}
+	if err := tx.tx.Commit(); err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	return tx.jobs, nil
+}
+
+func (s *Store) observe(ctx context.Context, observed bool, point string) error {
+	if !observed || s.options.Observe == nil {
+		return nil
+	}
+	return s.options.Observe(ctx, point)
+}
+
+// begin opens a transaction and reads its time.
+func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions) (*Tx, error) {
+	if !s.postgres {
+		o = nil // always serializable; the handle says whether it writes
+	}
+	tx, err := db.BeginTx(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tx{tx: tx, s: s}
+	if t.now, err = t.clock(ctx); err != nil {
+		tx.Rollback() // nothing was done
+		return nil, fmt.Errorf("read the time: %w", err)
+	}
+	return t, nil
+}
+
+// tick gives the microsecond of an event's id: a later one than any before in
+// this process, so that the journal keeps its order. A clock that is set back by
+// more than a minute is followed.
+func (s *Store) tick(now time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := now.UnixMicro()
+	if at <= s.last && s.last-at < time.Minute.Microseconds() {
+		at = s.last + 1
+	}
+	s.last = at
+	return at
+}

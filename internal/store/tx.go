@@ -1,0 +1,200 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Tx is a transaction. Its methods lie with what they store: jobs.go, ….
+type Tx struct {
+	tx   *sql.Tx
+	s    *Store
+	now  time.Time
+	jobs bool // a job was made due
+}
+
+// Now is the time of the transaction, the same throughout, in UTC, to the
+// microsecond that the store keeps.
+func (t *Tx) Now() time.Time { return t.now }
+
+func (t *Tx) clock(ctx context.Context) (time.Time, error) {
+	switch {
+	case t.s.options.Now != nil:
+		return instant(micros(t.s.options.Now())), nil
+	case t.s.postgres:
+		var at int64
+		err := t.row(ctx, `SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)`).Scan(&at)
+		return instant(at), err
+	}
+	return instant(micros(time.Now())), nil
+}
+
+func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, t.in(query), clean(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// put runs a statement; what says in the error what it was to write.
+func (t *Tx) put(ctx context.Context, what, query string, args ...any) error {
+	if _, err := t.exec(ctx, query, args...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return t.tx.QueryRowContext(ctx, t.in(query), clean(args)...)
+}
+
+// each calls f for every row of a query. f must not use the transaction, which
+// is busy with the query.
+func (t *Tx) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
+	rows, err := t.tx.QueryContext(ctx, t.in(query), clean(args)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() // its error is in rows.Err
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// skipLocked stands in a query where PostgreSQL is to lock the rows it returns
+// and to pass over those that another transaction has locked. SQLite has one
+// writer and needs neither.
+const skipLocked = " FOR UPDATE SKIP LOCKED"
+
+// in puts a query into the database's own words. There are two differences: how
+// a parameter is written, and how rows are locked.
+func (t *Tx) in(query string) string {
+	if !t.s.postgres {
+		return strings.ReplaceAll(query, skipLocked, "")
+	}
+	var b strings.Builder
+	for n, rest := 1, query; ; n++ {
+		before, after, found := strings.Cut(rest, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		rest = after
+	}
+}
+
+// clean takes from texts what PostgreSQL refuses to keep, so that a stray byte in
+// a server's error message cannot stop the transaction that reports it.
+func clean(args []any) []any {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+		}
+	}
+	return args
+}
+
+// values is n rows of parameters for a VALUES list or an IN list: (?,?),(?,?).
+func values(n int, row string) string {
+	return strings.TrimSuffix(strings.Repeat(row+",", n), ",")
+}
+
+// maxRows keeps a statement below the 32,766 parameters of SQLite and the 65,535
+// of PostgreSQL.
+const maxRows = 1000
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func instant(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// limited is a LIMIT: n, or no limit where n is 0.
+func limited(n int) int64 {
+	if n <= 0 {
+		return 1 << 62
+	}
+	return int64(n)
+}
+
+// document is a value as it is stored, and a digest of that.
+func document(v any) (doc, sum string, err error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", "", fmt.Errorf("encode %T: %w", v, err)
+	}
+	digest := sha256.Sum256(b)
+	return string(b), hex.EncodeToString(digest[:16]), nil
+}
+
+func decode[T any](doc string) (T, error) {
+	var v T
+	if err := json.Unmarshal([]byte(doc), &v); err != nil {
+		return v, fmt.Errorf("decode %T: %w", v, err)
+	}
+	return v, nil
+}
+
+// one decodes the document that a query finds; what names it in the error.
+func one[T any](ctx context.Context, t *Tx, what, query string, args ...any) (T, error) {
+	var doc string
+	err := t.row(ctx, query, args...).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		var zero T
+		return zero, fmt.Errorf("%s: %w", what, err)
+	}
+	v, err := decode[T](doc)
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", what, err)
+	}
+	return v, nil
+}
+
+// many decodes the documents that a query finds; what names them in the error.
+func many[T any](ctx context.Context, t *Tx, what, query string, args ...any) ([]T, error) {
+	var all []T
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var doc string
+		if err := scan(&doc); err != nil {
+			return err
+		}
+		v, err := decode[T](doc)
+		all = append(all, v)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return all, nil
+}
