@@ -1,0 +1,93 @@
+// Package config reads farm.yaml: text in, a farm.Farm out with every default
+// filled in and every selector resolved to names.
+//
+//	text ─ tree.go ─→ YAML nodes ─ decode.go ─→ words.go ─ resolve*.go ─→ farm.Farm
+//	            └──────────┴── say(place, problem, hint) ──┴──→ Mistakes
+//
+// Its invariant: what Parse returns without an error refers to nothing that is
+// not there, holds no secret, and can be rolled out by the policy it carries.
+// Every mistake is told at once, with its line, and no mistake ever shows a
+// secret. The package reads no file, no clock and no network: kinds of targets
+// and ways to validate come from above as values.
+package config
+
+import (
+	_ "time/tzdata" // zones of windows mean the same on every machine
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// A Vocabulary is what a farm.yaml may say that this package does not know by
+// itself.
+type Vocabulary struct {
+	Kinds         map[string]Kind     // of targets, by name
+	Validations   map[string][]string // method to its vias; the first via is the default
+	StartTLS      []string            // protocols that a probe can upgrade; none: starttls is refused
+	InlineSecrets bool                // `{file: …}` and `{env: …}` may stand in place: `run --once -f` and `lab` only
+}
+
+// A Kind is one way to install certificates, as far as farm.yaml goes.
+type Kind struct {
+	Options []string // names of the options, for suggestions
+	// Check reads options (JSON) and returns the physical place on the node, the
+	// reload group, and the options with every default filled in. An error that is
+	// an OptionError or a *json.UnmarshalTypeError is shown at its option's line.
+	Check func(options []byte) (identity, group string, canonical []byte, err error)
+}
+
+// An OptionError is a mistake in one option of a target. The field is the option's
+// name, with a dot before each inner name ("rsa.pem") and a number for an item of a
+// list ("more[0].keys"); the hint may be empty.
+type OptionError interface {
+	error
+	Option() (field, problem, hint string)
+}
+
+// Parsed is a farm.yaml without mistakes.
+type Parsed struct {
+	Farm    farm.Farm
+	Secrets []Mention // the sealed secrets that the farm names, by name
+}
+
+// A Mention is the first place where farm.yaml names a secret.
+type Mention struct {
+	Name  string
+	place Mistake
+}
+
+// Missing returns a mistake for each secret that the farm names and have does
+// not know.
+func (p Parsed) Missing(have func(secret string) bool) Mistakes {
+	var all Mistakes
+	for _, m := range p.Secrets {
+		if have(m.Name) {
+			continue
+		}
+		at := m.place
+		at.Problem = "no secret is called " + quote(m.Name)
+		at.Hint = "set it: certfarm secret set " + m.Name
+		all = append(all, at)
+	}
+	return all
+}
+
+// Parse reads farm.yaml; file is its name, for the mistakes. An error is always
+// of type Mistakes.
+func Parse(text []byte, file string, v Vocabulary) (Parsed, error) {
+	text = lines(text)
+	r := newReader(file, text, v.InlineSecrets)
+	root := r.tree(text)
+	if root == nil {
+		return Parsed{}, r.found()
+	}
+	var f farmFile
+	r.read(root, &f)
+	var whole farm.Farm
+	if !r.full {
+		whole = (&resolver{reader: r, words: v, file: &f}).resolve()
+	}
+	if ms := r.found(); len(ms) > 0 {
+		return Parsed{}, ms
+	}
+	return Parsed{Farm: whole, Secrets: r.mentions()}, nil
+}

@@ -1,0 +1,188 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// site resolves one site.
+func (c *resolver) site(name string, w site) farm.Site {
+	c.checkName(key(w.at), name)
+	got := farm.Site{Name: name, Tags: w.Tags, Strategy: c.strategy(w)}
+	got.Issuer, got.Profile = c.siteIssuer(w)
+	got.Validation = c.validation(w)
+	got.Names = c.siteNames(w, got.Validation.Method)
+	got.KeyTypes = c.keyTypes(w)
+	c.tags(w)
+	s := siteView{names: got.Names, targets: map[string]bool{}}
+	if len(w.Targets) == 0 && w.at.field("targets") != w.at {
+		c.say(w.at.field("targets"), "there is no target", "say where the certificate is to be installed")
+	}
+	for _, t := range w.Targets {
+		got.Targets = append(got.Targets, c.target(name, t, &s)...)
+	}
+	slices.SortFunc(got.Targets, func(a, b farm.Target) int { return strings.Compare(a.Name, b.Name) })
+	for _, b := range w.Balancers {
+		got.Balancers = append(got.Balancers, c.balancer(b, s.names))
+	}
+	got.Policy = c.sitePolicy(w, got.Targets)
+	return got
+}
+
+// tags checks the tags.
+func (c *resolver) tags(w site) {
+	for i, tag := range w.Tags {
+		if p := w.at.field("tags").item(i); tag != "" {
+			c.checkName(p, tag)
+			if slices.Contains(w.Tags[:i], tag) {
+				c.say(p, "tag "+quote(tag)+" stands here twice", "")
+			}
+		}
+	}
+}
+
+func (c *resolver) strategy(w site) farm.Strategy {
+	got := farm.Strategy(orElse(w.Strategy, string(farm.Central)))
+	if got == farm.PerNode || got == farm.Edge {
+		c.say(w.at.field("strategy"), "strategy "+string(got)+" is not there yet", "use central: one key, copied to each target")
+	}
+	return got
+}
+
+// siteIssuer is the site's issuer and profile.
+func (c *resolver) siteIssuer(w site) (name, profile string) {
+	name = w.Issuer
+	all := c.file.Issuers
+	if name == "" && len(all) == 1 {
+		name = c.whole.Issuers[0].Name
+	}
+	is, known := all[name]
+	switch {
+	case known || len(all) == 0:
+	case name != "":
+		c.say(w.at.field("issuer"), "there is no issuer "+quote(name), didYouMean(name, slices.Collect(maps.Keys(all))))
+	case w.at.field("issuer") == w.at:
+		c.say(key(w.at), `"issuer" is missing`, thereIs(slices.Collect(maps.Keys(all))))
+	}
+	return name, orElse(w.Profile, is.Profile)
+}
+
+// validation fills in how control of the names is shown.
+func (c *resolver) validation(w site) farm.Validation {
+	got := farm.Validation{Method: "http-01"}
+	at := w.at
+	var via string
+	if w.Validation != nil {
+		at, via = w.Validation.at, w.Validation.Via
+		got.Method = orElse(w.Validation.Method, got.Method)
+	}
+	vias, known := c.words.Validations[got.Method]
+	if !known {
+		c.say(at.field("method"), "names are not validated by "+quote(got.Method)+" here",
+			didYouMean(got.Method, slices.Collect(maps.Keys(c.words.Validations))))
+		return got
+	}
+	if len(vias) > 0 {
+		got.Via = orElse(via, vias[0])
+	}
+	if via != "" && !slices.Contains(vias, via) {
+		c.say(at.field("via"), got.Method+" is not answered via "+quote(via), didYouMean(via, vias))
+	}
+	return got
+}
+
+// siteNames brings the names to A-labels.
+func (c *resolver) siteNames(w site, method string) []string {
+	at := w.at.field("names")
+	if len(w.Names) == 0 && at != w.at {
+		c.say(at, "there is no name", "")
+	}
+	var all []string
+	for i, s := range w.Names {
+		p := at.item(i)
+		name, ok := c.dnsName(p, s)
+		switch {
+		case !ok:
+		case method == "http-01" && strings.HasPrefix(name, "*."):
+			c.say(p, "http-01 cannot show that a wildcard is ours (RFC 8555 §8.3)", "name each host, or use a method of DNS")
+		case slices.Contains(all, name):
+			c.say(p, quote(name)+" stands here twice", "")
+		default:
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+func (c *resolver) keyTypes(w site) []farm.KeyType {
+	at := w.at.field("keys")
+	if at == w.at {
+		return []farm.KeyType{farm.EC256}
+	}
+	if len(w.Keys) == 0 {
+		c.say(at, "there is no key type", "write [ec256], or take the line out")
+	}
+	var all []farm.KeyType
+	for i, k := range w.Keys {
+		if slices.Contains(all, farm.KeyType(k)) && k != "" {
+			c.say(at.item(i), "key type "+k+" stands here twice", "")
+		}
+		all = append(all, farm.KeyType(k))
+	}
+	return all
+}
+
+// sni is the server name that an endpoint is asked for.
+func (c *resolver) sni(at *place, said string, names []string) string {
+	if len(names) == 0 {
+		return said // the names are wrong, which was said
+	}
+	if said == "" {
+		for _, n := range names {
+			if !strings.HasPrefix(n, "*.") {
+				return n
+			}
+		}
+		c.say(at, "all names of the site are wildcards", "say which name to ask for: sni")
+		return ""
+	}
+	p := at.field("sni")
+	name, ok := c.dnsName(p, said)
+	if ok && !covered(name, names) {
+		c.say(p, quote(said)+" is none of the site's names, so that it would never be trusted", didYouMean(said, names))
+	}
+	return name
+}
+
+// covered reports whether a certificate for names serves name (RFC 9525 §6.3).
+func covered(name string, names []string) bool {
+	_, parent, _ := strings.Cut(name, ".")
+	return slices.Contains(names, name) || slices.Contains(names, "*."+parent)
+}
+
+func (c *resolver) startTLS(at *place, protocol string) string {
+	if protocol != "" && !slices.Contains(c.words.StartTLS, protocol) {
+		c.say(at.field("starttls"), quote(protocol)+" is not a protocol that can be upgraded here", didYouMean(protocol, c.words.StartTLS))
+	}
+	return protocol
+}
+
+func (c *resolver) proxyHeader(at *place, version int) int {
+	if version < 0 || version > 2 {
+		c.say(at.field("proxy"), "the PROXY protocol has versions 1 and 2", "0 sends no header")
+	}
+	return version
+}
+
+func (c *resolver) balancer(w balancer, names []string) farm.Endpoint {
+	if _, _, ok := hostPort(w.Address); !ok && w.Address != "" {
+		c.say(w.at.field("address"), quote(w.Address)+" is no address with a port", "write 192.0.2.10:443")
+	}
+	return farm.Endpoint{
+		Address: w.Address, Path: "direct", SNI: c.sni(w.at, w.SNI, names),
+		StartTLS: c.startTLS(w.at, w.StartTLS), Proxy: c.proxyHeader(w.at, w.Proxy),
+	}
+}

@@ -1,0 +1,275 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// maxTargets is how many targets a farm may have; each is a row and a job.
+const maxTargets = 1_000_000
+
+// A physical place is somewhere on one machine, whatever its node is called.
+type physical struct{ machine, identity string }
+
+// A siteView is what targets need to know of their site.
+type siteView struct {
+	names   []string
+	targets map[string]bool // full names so far
+}
+
+// checked is what a kind says of a target's options.
+type checked struct {
+	identity, group string
+	options         []byte
+	ok              bool
+}
+
+// target resolves one entry of targets to a target on each of its nodes. Its
+// full name is SITE/NAME@NODE.
+func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
+	if w.Name != "" {
+		c.checkName(w.at.field("name"), w.Name)
+	}
+	facts := c.kind(w)
+	nodes := c.on(w)
+	ends := c.endpoints(w, s.names, nodes)
+	if c.targets += len(nodes); c.targets > maxTargets {
+		c.say(w.at, fmt.Sprintf("the farm has more than %d targets", maxTargets), "")
+		c.full = true
+	}
+	if c.full {
+		return nil
+	}
+	all := make([]farm.Target, 0, len(nodes))
+	for _, name := range nodes {
+		n := c.nodes[name]
+		t := farm.Target{
+			Name: site + "/" + orElse(w.Name, w.Kind) + "@" + name, Site: site, Node: name,
+			Kind: w.Kind, Options: facts.options, Labels: n.Labels, Endpoints: placed(ends, n.Address),
+		}
+		if s.targets[t.Name] {
+			c.say(key(w.at), "two targets are called "+t.Name, "give one of them a name of its own: name: …")
+			break
+		}
+		s.targets[t.Name] = true
+		if facts.ok && !c.hold(w, &t, n, facts) {
+			break
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// hold gives the target its physical place, which it must not share. Both place
+// and group are made unique in the farm by the node's name; a target that no
+// reload makes live is a group of its own.
+func (c *resolver) hold(w target, t *farm.Target, n farm.Node, facts checked) bool {
+	t.Identity = n.Name + ": " + facts.identity
+	t.Group = n.Name + ": " + orElse(facts.group, facts.identity)
+	where := physical{machine(n), facts.identity}
+	if other, taken := c.held[where]; taken {
+		c.say(w.at, fmt.Sprintf("%s is the same place as %s: %s", t.Name, other, facts.identity),
+			"one place holds one certificate: take one of them out, or give it another path")
+		return false
+	}
+	c.held[where] = t.Name
+	return true
+}
+
+// machine tells machines apart by how they are reached.
+func machine(n farm.Node) string {
+	if n.SSH == nil {
+		return "local"
+	}
+	return n.Address + " " + strconv.Itoa(n.SSH.Port) + " " + n.SSH.Jump
+}
+
+// kind lets the kind check the options.
+func (c *resolver) kind(w target) checked {
+	k, known := c.words.Kinds[w.Kind]
+	if !known {
+		if w.Kind != "" {
+			c.say(w.at.field("kind"), "there is no kind of target "+quote(w.Kind), didYouMean(w.Kind, slices.Collect(maps.Keys(c.words.Kinds))))
+		}
+		return checked{}
+	}
+	at := w.at
+	if w.Options.at != nil {
+		at = w.Options.at
+	}
+	before := len(c.wrong)
+	for _, e := range entries(at.val) {
+		if w.Options.at != nil && !slices.Contains(k.Options, e.key.Value) && len(k.Options) > 0 {
+			c.unknown(at.child(e.key, e.val), k.Options)
+		}
+	}
+	if w.Options.bad || len(c.wrong) > before {
+		return checked{}
+	}
+	text := w.Options.json
+	if text == nil {
+		text = []byte("{}")
+	}
+	identity, group, canonical, err := k.Check(text)
+	if err != nil {
+		c.optionsWrong(at, err)
+		return checked{}
+	}
+	return checked{identity, group, canonical, true}
+}
+
+// on is the names of the nodes that were chosen, in order.
+func (c *resolver) on(w target) []string {
+	if len(c.file.Nodes) == 0 || w.On.at == nil {
+		return nil // said already
+	}
+	if len(w.On.labels) > 0 {
+		found := c.matching(w.On.labels)
+		if len(found) == 0 {
+			c.say(w.On.at, "no node has "+written(w.On.labels), c.labelHint(w.On.labels))
+		}
+		return found
+	}
+	if w.On.names != nil && len(w.On.names) == 0 {
+		c.say(w.On.at, "there is no node", "name nodes or a label")
+	}
+	var found []string
+	for i, name := range w.On.names {
+		p := w.On.at.item(i)
+		_, known := c.nodes[name]
+		switch {
+		case name == "":
+		case !known:
+			c.say(p, "there is no node "+quote(name), didYouMean(name, c.nodeNames()))
+		case slices.Contains(found, name):
+			c.say(p, "node "+quote(name)+" stands here twice", "")
+		default:
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// matching is the nodes that have all the labels.
+func (c *resolver) matching(labels map[string]string) []string {
+	var fewest []string
+	first := true
+	for k, v := range labels {
+		if has := c.labeled[label{k, v}]; first || len(has) < len(fewest) {
+			fewest, first = has, false
+		}
+	}
+	var found []string
+	for _, name := range fewest {
+		if has(c.nodes[name].Labels, labels) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// has reports whether all wanted labels are there.
+func has(labels, wanted map[string]string) bool {
+	for k, v := range wanted {
+		if got, there := labels[k]; !there || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func written(labels map[string]string) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		all = append(all, k+": "+labels[k])
+	}
+	return "{" + strings.Join(all, ", ") + "}"
+}
+
+// labelHint looks for the label that was likely meant.
+func (c *resolver) labelHint(labels map[string]string) string {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if len(c.labeled[label{k, labels[k]}]) > 0 {
+			continue
+		}
+		var values, names []string
+		for l := range c.labeled {
+			names = append(names, l.name)
+			if l.name == k {
+				values = append(values, l.value)
+			}
+		}
+		if len(values) > 0 {
+			return didYouMean(labels[k], values)
+		}
+		slices.Sort(names)
+		return didYouMean(k, slices.Compact(names))
+	}
+	return "each of them is on some node, but never all on one"
+}
+
+// endpoints resolves where the certificate is seen; {node} is still in place.
+func (c *resolver) endpoints(w target, names, nodes []string) []farm.Endpoint {
+	if at := w.at.field("endpoints"); at != w.at && len(w.Endpoints) == 0 && len(at.val.Content) == 0 {
+		c.say(at, "there is no endpoint", "what is not seen is not verified: take the line out for the default, or say where it is served")
+	}
+	if len(w.Endpoints) == 0 {
+		return []farm.Endpoint{{Address: "{node}:443", Path: "direct", SNI: c.sni(w.at, "", names)}}
+	}
+	var all []farm.Endpoint
+	for _, e := range w.Endpoints {
+		got := farm.Endpoint{
+			Address: c.endpointAddress(e), Path: orElse(e.Path, "direct"), SNI: c.sni(e.at, e.SNI, names),
+			StartTLS: c.startTLS(e.at, e.StartTLS), Proxy: c.proxyHeader(e.at, e.Proxy),
+		}
+		if i := slices.IndexFunc(nodes, func(n string) bool { return c.nodes[n].Local }); got.Path == "ssh" && i >= 0 {
+			c.say(e.at.field("path"), "node "+quote(nodes[i])+" is local: there is no SSH line to look through", "use direct")
+		}
+		if slices.Contains(all, got) {
+			c.say(e.at, "this endpoint stands here twice", "")
+		}
+		all = append(all, got)
+	}
+	return all
+}
+
+func (c *resolver) endpointAddress(w endpoint) string {
+	switch {
+	case w.Address == "":
+		port := w.Port
+		if w.at.field("port") == w.at {
+			port = 443
+		} else {
+			c.port(w.at.field("port"), port)
+		}
+		return "{node}:" + strconv.Itoa(port)
+	case w.at.field("port") != w.at:
+		c.say(w.at.field("port"), "an endpoint has a port or an address, not both", "write the port behind the address")
+	}
+	host, isNode := strings.CutPrefix(w.Address, "{node}")
+	if isNode {
+		host = "node" + host
+	}
+	if _, _, ok := hostPort(host); !ok {
+		c.say(w.at.field("address"), quote(w.Address)+" is no address with a port", "write {node}:8443 or 192.0.2.10:443")
+	}
+	return w.Address
+}
+
+// placed is the endpoints of one node.
+func placed(ends []farm.Endpoint, address string) []farm.Endpoint {
+	own := slices.Clone(ends)
+	for i, e := range own {
+		if port, isNode := strings.CutPrefix(e.Address, "{node}:"); isNode {
+			own[i].Address = net.JoinHostPort(address, port)
+		}
+	}
+	return own
+}

@@ -1,0 +1,127 @@
+package config
+
+// The structs of this file are farm.yaml: the decoder fills them, and schema.json
+// is made from them. The tags say
+//
+//	yaml        the field's name
+//	jsonschema  required, and the texts that it may be (enum=…)
+//	doc         what it means, its unit and its default
+
+// farmFile is a whole farm.yaml.
+type farmFile struct {
+	located
+	Farm      string            `yaml:"farm" jsonschema:"required" doc:"The farm's name: letters, digits, dots, dashes and underscores."`
+	Proxy     string            `yaml:"proxy" doc:"URL of the proxy for outbound HTTP (http, https or socks5), without a password. Default: none."`
+	Resolvers map[string]list   `yaml:"resolvers" doc:"DNS servers by zone, as addresses with a port (default 53); \".\" is for every other zone. Default: the system's."`
+	Issuers   map[string]issuer `yaml:"issuers" jsonschema:"required" doc:"ACME CAs by name, each with one account."`
+	Nodes     map[string]node   `yaml:"nodes" jsonschema:"required" doc:"Machines by name."`
+	Sites     map[string]site   `yaml:"sites" jsonschema:"required" doc:"Sites by name. A site is a set of names that are served together with one certificate."`
+	Policy    *policy           `yaml:"policy" doc:"How careful rollouts are. A site's own policy overrides it field by field."`
+}
+
+type issuer struct {
+	located
+	ACME           string `yaml:"acme" jsonschema:"required" doc:"URL of the CA's ACME directory; https only."`
+	Contact        list   `yaml:"contact" doc:"Where the CA may write to, as mailto: URLs."`
+	Profile        string `yaml:"profile" doc:"ACME profile of the certificates, by the CA's name for it. Default: the CA's choice. A site may name another."`
+	PreferredChain string `yaml:"preferred_chain" doc:"Common name of the root that the chain should lead to, where the CA offers several. Default: the CA's choice."`
+	Roots          string `yaml:"roots" doc:"Root certificates of a private CA, PEM, in place (they are public). Default: the system's roots."`
+	EAB            *eab   `yaml:"eab" doc:"External account binding, where the CA wants one."`
+}
+
+type eab struct {
+	located
+	KeyID string `yaml:"key_id" jsonschema:"required" doc:"The key's id, as the CA gave it."`
+	HMAC  secret `yaml:"hmac" jsonschema:"required" doc:"The MAC key (base64url, as the CA gave it)."`
+}
+
+type node struct {
+	located
+	Address string            `yaml:"address" doc:"Host name or IP address, without a port; its endpoints are there, too. Required unless the node is local (127.0.0.1)."`
+	Labels  map[string]string `yaml:"labels" doc:"What targets and waves choose nodes by: pool, zone, role."`
+	Shell   string            `yaml:"shell" jsonschema:"enum=posix,enum=cmd,enum=powershell" doc:"The shell that answers on the node. Default: posix."`
+	Become  string            `yaml:"become" jsonschema:"enum=sudo" doc:"sudo: commands run through 'sudo -n'. Files are written as the SSH user. Default: commands run as the SSH user."`
+	Local   bool              `yaml:"local" doc:"The node is the controller's own machine: no SSH."`
+	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it that is not local."`
+}
+
+type sshLine struct {
+	located
+	User           string    `yaml:"user" jsonschema:"required" doc:"Who logs in."`
+	Port           int       `yaml:"port" doc:"TCP port of the SSH server. Default: 22."`
+	Key            secret    `yaml:"key" jsonschema:"required" doc:"The user's private key (PEM or OpenSSH format)."`
+	Certificate    string    `yaml:"certificate" doc:"A certificate for the key, where users are signed by an SSH CA: the line of id_…-cert.pub."`
+	HostKey        list      `yaml:"host_key" doc:"The server's public keys, as in /etc/ssh/ssh_host_*_key.pub. A node has these or host_ca: a key is never taken on trust."`
+	HostCA         list      `yaml:"host_ca" doc:"Public keys of the SSH CAs that sign host keys."`
+	Jump           string    `yaml:"jump" doc:"Name of the node to go through."`
+	ConnectTimeout *duration `yaml:"connect_timeout" doc:"How long connecting may take. Default: 10s."`
+}
+
+type site struct {
+	located
+	Tags       []string    `yaml:"tags" doc:"Words to find and to group sites by."`
+	Names      []string    `yaml:"names" jsonschema:"required" doc:"DNS names in the certificate; the first is the main one. Names beyond ASCII are turned into A-labels."`
+	Issuer     string      `yaml:"issuer" doc:"Name of the issuer. Default: the only one there is."`
+	Profile    string      `yaml:"profile" doc:"ACME profile. Default: the issuer's."`
+	Keys       []string    `yaml:"keys" jsonschema:"enum=ec256,enum=ec384,enum=rsa2048,enum=rsa3072,enum=rsa4096" doc:"Key types: one certificate is got for each, all served together. Default: ec256."`
+	Strategy   string      `yaml:"strategy" jsonschema:"enum=central,enum=per-node,enum=edge" doc:"Who holds the key. central: one key, copied to each target. The others are to come. Default: central."`
+	Validation *validation `yaml:"validation" doc:"How the CA is shown that the names are ours. Default: http-01 via gateway."`
+	Targets    []target    `yaml:"targets" jsonschema:"required" doc:"Where the certificate is installed."`
+	Balancers  []balancer  `yaml:"balancers" doc:"Addresses in front of the nodes. They are looked at, and never a reason to go back."`
+	Policy     *policy     `yaml:"policy" doc:"How careful this site's rollouts are; what is not said here is as in the farm's policy."`
+}
+
+type validation struct {
+	located
+	Method string `yaml:"method" doc:"ACME challenge: http-01. Default: http-01."`
+	Via    string `yaml:"via" doc:"Who answers. gateway: the balancer or proxy routes /.well-known/acme-challenge/ to the controller. Default: gateway."`
+}
+
+type target struct {
+	located
+	Kind      string     `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, files."`
+	Name      string     `yaml:"name" doc:"Tells two targets of one kind apart. The full name of a target is SITE/NAME@NODE. Default: the kind."`
+	On        selector   `yaml:"on" jsonschema:"required" doc:"The nodes: a node's name, a list of names, or labels that all must match."`
+	Options   options    `yaml:"options" doc:"What the kind needs to know."`
+	Endpoints []endpoint `yaml:"endpoints" doc:"Where the certificate is seen, for each node. Default: the node's address, port 443, the site's first name."`
+}
+
+type endpoint struct {
+	located
+	Port     int    `yaml:"port" doc:"TCP port on the node's address. Default: 443."`
+	Address  string `yaml:"address" doc:"host:port, in place of port; {node} stands for the node's address."`
+	SNI      string `yaml:"sni" doc:"Server name to ask for. Default: the site's first name."`
+	Path     string `yaml:"path" jsonschema:"enum=direct,enum=ssh" doc:"direct: from the controller. ssh: from the node, through its SSH line. Default: direct."`
+	StartTLS string `yaml:"starttls" doc:"Protocol that is upgraded to TLS: smtp, imap … Default: TLS from the first byte."`
+	Proxy    int    `yaml:"proxy" jsonschema:"enum=0,enum=1,enum=2" doc:"Version of the PROXY protocol header to send first; 0: none. Default: 0."`
+}
+
+type balancer struct {
+	located
+	Address  string `yaml:"address" jsonschema:"required" doc:"host:port."`
+	SNI      string `yaml:"sni" doc:"Server name to ask for. Default: the site's first name."`
+	StartTLS string `yaml:"starttls" doc:"Protocol that is upgraded to TLS. Default: TLS from the first byte."`
+	Proxy    int    `yaml:"proxy" jsonschema:"enum=0,enum=1,enum=2" doc:"Version of the PROXY protocol header to send first; 0: none. Default: 0."`
+}
+
+type policy struct {
+	located
+	Canary          *share    `yaml:"canary" doc:"Targets of the first wave. Default: 1; 0: no canary."`
+	Waves           []wave    `yaml:"waves" doc:"Targets that are changed together, after the canary and before all others. Default: none."`
+	MaxParallel     *share    `yaml:"max_parallel" doc:"Targets that may be live and not yet verified at one time; at least 1. Default: 25%."`
+	Soak            *duration `yaml:"soak" doc:"How long a verified wave is watched before the next. Default: 30s."`
+	Deadline        *duration `yaml:"deadline" doc:"For one act on one target, with all its commands and copies. Default: 2m."`
+	HealthyDeadline *duration `yaml:"healthy_deadline" doc:"From making a certificate live until the target must be seen serving it. Default: 2m."`
+	FailureBudget   *share    `yaml:"failure_budget" doc:"Targets that may fail without all the others going back. Default: 0."`
+	AbsentMax       *share    `yaml:"absent_max" doc:"Targets that may be silent everywhere; they are brought up to date when they are back. Default: max(1, 5%)."`
+	Settle          *duration `yaml:"settle" doc:"Least age of a certificate before it goes live, for clients with slow clocks. Default: 0s."`
+	Window          list      `yaml:"window" doc:"When targets may be changed: 'Mon-Fri 02:00-05:00 Europe/Copenhagen'. A window that ends before it begins ends on the next day; no days are every day. Default: always."`
+	Drift           string    `yaml:"drift" jsonschema:"enum=heal,enum=report" doc:"What is done when a target serves an older, broken or missing certificate: heal puts ours back, report tells people. A valid certificate that is not ours is always only reported. Default: heal."`
+}
+
+type wave struct {
+	located
+	Name    string            `yaml:"name" jsonschema:"required" doc:"Its name, for people."`
+	Match   map[string]string `yaml:"match" jsonschema:"required" doc:"Labels of its nodes; all must match."`
+	Approve bool              `yaml:"approve" doc:"A person must assent before it begins. Default: false."`
+}

@@ -1,0 +1,219 @@
+package plan
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// A value is one thing that farm.yaml says, as text for people. Two texts are
+// equal if and only if what they show is.
+type value struct{ name, text string }
+
+// differences is the values that are not the same in both lists. A name that a
+// list lacks counts as empty.
+func differences(old, now []value) []Field {
+	texts := map[string]string{}
+	for _, v := range old {
+		texts[v.name] = v.text
+	}
+	var all []Field
+	known := map[string]bool{}
+	for _, v := range now {
+		known[v.name] = true
+		if texts[v.name] != v.text {
+			all = append(all, Field{v.name, texts[v.name], v.text})
+		}
+	}
+	for _, v := range old {
+		if !known[v.name] && v.text != "" {
+			all = append(all, Field{v.name, v.text, ""})
+		}
+	}
+	return all
+}
+
+func settings(f farm.Farm) []value {
+	all := []value{{"farm", f.Name}, {"proxy", f.Proxy}}
+	for _, zone := range slices.Sorted(maps.Keys(f.Resolvers)) {
+		all = append(all, value{"resolvers." + zone, list(f.Resolvers[zone])})
+	}
+	return all
+}
+
+func issuer(i *farm.Issuer) []value {
+	if i == nil {
+		return nil
+	}
+	eab := ""
+	if i.EAB != nil {
+		eab = fmt.Sprintf("%s, %s", i.EAB.KeyID, i.EAB.HMAC)
+	}
+	return []value{
+		{"acme", i.Directory}, {"contact", list(i.Contact)}, {"profile", i.Profile},
+		{"preferred_chain", i.PreferredChain}, {"roots", roots(i.Roots)}, {"eab", eab},
+	}
+}
+
+// roots names certificates by their fingerprints.
+func roots(text string) string {
+	var all []string
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		all = append(all, farm.Short(farm.Fingerprint(block.Bytes)))
+	}
+	if len(all) == 0 && text != "" {
+		return farm.Short(farm.Fingerprint([]byte(text)))
+	}
+	return list(all)
+}
+
+func node(n *farm.Node) []value {
+	if n == nil {
+		return nil
+	}
+	all := []value{{"address", n.Address}, {"labels", labels(n.Labels)}, {"shell", n.Shell}, {"become", n.Become}, {"local", yes(n.Local)}}
+	if s := n.SSH; s != nil {
+		all = append(all,
+			value{"ssh.user", s.User}, value{"ssh.port", strconv.Itoa(s.Port)}, value{"ssh.key", s.Key.String()},
+			value{"ssh.certificate", s.Certificate}, value{"ssh.host_key", list(s.HostKeys)}, value{"ssh.host_ca", list(s.HostCAs)},
+			value{"ssh.jump", s.Jump}, value{"ssh.connect_timeout", s.ConnectTimeout.String()})
+	}
+	return all
+}
+
+// certificate is what another certificate is needed for. The order of names and
+// of key types means nothing to it.
+func certificate(s *farm.Site) []value {
+	keys := slices.Sorted(slices.Values(s.KeyTypes))
+	return []value{
+		{"names", list(slices.Sorted(slices.Values(s.Names)))}, {"issuer", s.Issuer}, {"profile", s.Profile},
+		{"keys", list(keys)}, {"strategy", string(s.Strategy)},
+	}
+}
+
+// rest is what a site says beside its certificate, targets and policy. The first
+// name is the main one: it is what endpoints are asked for.
+func rest(s *farm.Site) []value {
+	main := ""
+	if len(s.Names) > 0 {
+		main = s.Names[0]
+	}
+	return []value{
+		{"main name", main}, {"tags", list(s.Tags)},
+		{"validation", strings.TrimSuffix(s.Validation.Method+" via "+s.Validation.Via, " via ")},
+		{"balancers", endpoints(s.Balancers)},
+	}
+}
+
+// installed is what decides how and where a target holds its certificate.
+func installed(t *farm.Target) []value {
+	all := []value{{"kind", t.Kind}, {"place", t.Identity}, {"group", t.Group}}
+	var options map[string]json.RawMessage
+	if err := json.Unmarshal(t.Options, &options); err != nil {
+		return append(all, value{"options", string(t.Options)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		all = append(all, value{"options." + name, plain(options[name])})
+	}
+	return all
+}
+
+// plain is JSON without the quotes of a single text.
+func plain(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil && s != "" {
+		return s
+	}
+	return string(raw)
+}
+
+// seen is where a target is looked at, and when it is changed. Its labels are
+// its node's, and said there.
+func seen(t *farm.Target) []value {
+	return []value{{"endpoints", endpoints(t.Endpoints)}, {"last wave", yes(t.LastWave)}}
+}
+
+func endpoints(all []farm.Endpoint) string {
+	var texts []string
+	for _, e := range all {
+		text := e.Address + " " + e.SNI
+		if e.Path != "direct" {
+			text += " through " + e.Path
+		}
+		if e.StartTLS != "" {
+			text += " after " + e.StartTLS
+		}
+		if e.Proxy != 0 {
+			text += " with PROXY v" + strconv.Itoa(e.Proxy)
+		}
+		texts = append(texts, text)
+	}
+	return list(texts)
+}
+
+func policy(p farm.Policy) []value {
+	var waves, windows []string
+	for _, w := range p.Waves {
+		text := w.Name + " " + labels(w.Match)
+		if w.Approve {
+			text += " with assent"
+		}
+		waves = append(waves, text)
+	}
+	for _, w := range p.Windows {
+		windows = append(windows, window(w))
+	}
+	return []value{
+		{"canary", p.Canary.String()}, {"waves", list(waves)}, {"max_parallel", strconv.Itoa(p.MaxParallel)},
+		{"soak", p.Soak.String()}, {"deadline", p.Deadline.String()}, {"healthy_deadline", p.HealthyDeadline.String()},
+		{"failure_budget", p.FailureBudget.String()}, {"absent_max", p.AbsentMax.String()},
+		{"settle", p.Settle.String()}, {"window", list(windows)}, {"drift", string(p.Drift)},
+	}
+}
+
+// window is a window as farm.yaml has it.
+func window(w farm.Window) string {
+	var days []string
+	for _, d := range w.Days {
+		days = append(days, d.String()[:3])
+	}
+	text := clock(w.From) + "-" + clock(w.To) + " " + w.Zone
+	if len(days) > 0 {
+		text = strings.Join(days, ",") + " " + text
+	}
+	return text
+}
+
+func clock(d time.Duration) string {
+	return fmt.Sprintf("%02d:%02d", d/time.Hour, d%time.Hour/time.Minute)
+}
+
+func labels(m map[string]string) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, k+"="+m[k])
+	}
+	return list(all)
+}
+
+func list[T ~string](all []T) string {
+	var texts []string
+	for _, s := range all {
+		texts = append(texts, string(s))
+	}
+	return strings.Join(texts, ", ")
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
