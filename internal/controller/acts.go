@@ -1,0 +1,226 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/probe"
+)
+
+// stage puts the version beside what is live. A node that cannot be reached is
+// asked at its serving addresses: silent there too, it is absent.
+func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) error {
+	bundles, err := c.bundles(ctx, a.version)
+	if err != nil {
+		return err
+	}
+	if err := c.gate(ctx, a); err != nil {
+		return err
+	}
+	err = c.open(ctx, &a)
+	var r deploy.Receipt
+	if err == nil {
+		r, err = a.deployer.Stage(ctx, deploy.Stage{Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch})
+	}
+	if err != nil {
+		answer.Silent = errors.Is(err, host.ErrUnreachable) && c.silent(context.WithoutCancel(ctx), a)
+		return err
+	}
+	answer.NoUndo, answer.Lag = r.NoUndo, r.Lag
+	answer.Receipt, err = json.Marshal(r)
+	return err
+}
+
+// silentWithin is how long a node that cannot be reached is waited for at its
+// serving addresses.
+const silentWithin = 3 * time.Second
+
+// silent reports that none of the target's endpoints answers.
+func (c *Controller) silent(ctx context.Context, a act) bool {
+	ctx, cancel := context.WithTimeout(ctx, silentWithin)
+	defer cancel()
+	return probe.Silent(c.sights(ctx, a, nil, 1))
+}
+
+// verify sees that the version is installed and served: every endpoint, every
+// leaf, trusted, for every name. It looks for a moment, since a reload takes one;
+// after that the rollout decides when to look again.
+func (c *Controller) verify(ctx context.Context, a act, answer *farm.Answer) error {
+	if err := c.watch(ctx, a, answer, []farm.Version{a.version}); err != nil {
+		return err
+	}
+	if err := c.open(ctx, &a); err != nil {
+		return err
+	}
+	installed, err := a.deployer.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if want := a.version.Fingerprints(); installed.Mismatch || !sameSet(installed.Leaves, want) {
+		return fmt.Errorf("it serves the new certificate, but what is installed is %s", shorts(installed.Leaves))
+	}
+	return nil
+}
+
+// The first looks follow each other closely: a reload takes a moment, and a
+// night is short.
+const (
+	watchFor   = 2 * time.Second
+	watchEvery = 50 * time.Millisecond
+	samples    = 3 // handshakes a leaf
+)
+
+// watch looks until one of the versions is served by every endpoint, a version
+// fault is seen twice, or the moment is over.
+func (c *Controller) watch(ctx context.Context, a act, answer *farm.Answer, want []farm.Version) error {
+	moment, cancel := context.WithTimeout(ctx, watchFor)
+	defer cancel()
+	var last error
+	for {
+		sights := c.sights(moment, a, want, samples)
+		if moment.Err() != nil && last != nil {
+			return last // a look that was cut short says less than the one before
+		}
+		err := judge(want, sights, c.Now())
+		answer.Sights = sights
+		if err == nil || faultOf(err) == farm.VersionFault && faultOf(last) == farm.VersionFault {
+			return err
+		}
+		last = err
+		select {
+		case <-moment.Done():
+			return err
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// faultOf is who is to blame for an error, as far as it says.
+func faultOf(err error) farm.Fault {
+	var f *faultError
+	if errors.As(err, &f) {
+		return f.fault
+	}
+	return farm.NoFault
+}
+
+// judge says what is wrong with what is seen, measured against any of the
+// versions that may be served.
+func judge(want []farm.Version, sights []farm.Sight, now time.Time) error {
+	var first error
+	for _, v := range want {
+		err := judgeOne(v, sights, now)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func judgeOne(v farm.Version, sights []farm.Sight, now time.Time) error {
+	for _, s := range sights {
+		if ok, fault, why := probe.Judge(v.Leaves, s, now); !ok {
+			return &faultError{fault, why}
+		}
+	}
+	return nil
+}
+
+// sights asks every endpoint of the act's target.
+func (c *Controller) sights(ctx context.Context, a act, want []farm.Version, samples int) []farm.Sight {
+	var types []farm.KeyType
+	for _, v := range want {
+		for _, l := range v.Leaves {
+			if !slices.Contains(types, l.KeyType) {
+				types = append(types, l.KeyType)
+			}
+		}
+	}
+	q := probe.Question{Target: a.step.Target, KeyTypes: types, Names: a.version.Names, Roots: a.roots, Samples: samples}
+	return c.look(ctx, a.Farm, a.place.Target, q)
+}
+
+// look asks every endpoint of a target the same question.
+func (c *Controller) look(ctx context.Context, farmName string, t farm.Target, q probe.Question) []farm.Sight {
+	var sights []farm.Sight
+	for _, e := range t.Endpoints {
+		q := q
+		q.Endpoint, q.Target = e, t.Name
+		if e.Path == "ssh" {
+			h, err := c.host(ctx, farmName, t.Node)
+			if err != nil {
+				sights = append(sights, farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()})
+				continue
+			}
+			q.Through = h
+		}
+		s, err := c.Prober.Probe(ctx, q)
+		if err != nil {
+			s = farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()}
+		}
+		sights = append(sights, s)
+	}
+	return sights
+}
+
+// restore puts one target back and sees that it serves what it served before.
+func (c *Controller) restore(ctx context.Context, a act, answer *farm.Answer) error {
+	if err := c.switchAll(ctx, farm.DoRestore, []act{a}); err != nil {
+		return err
+	}
+	return c.restored(ctx, a, answer)
+}
+
+// restored sees that a target serves what it served before the rollout. Where
+// that was nothing of ours, what is on the disk is all that can be said.
+func (c *Controller) restored(ctx context.Context, a act, answer *farm.Answer) error {
+	if len(a.from) == 0 {
+		return nil
+	}
+	err := c.watch(ctx, a, answer, a.from)
+	if err != nil {
+		return fmt.Errorf("put back, but it does not serve what it did: %w", err)
+	}
+	return nil
+}
+
+// discard takes away what was staged.
+func (c *Controller) discard(ctx context.Context, a act, _ *farm.Answer) error {
+	var r deploy.Receipt
+	if err := json.Unmarshal(a.step.Receipt, &r); err != nil {
+		return fmt.Errorf("receipt: %w", err)
+	}
+	if err := c.open(ctx, &a); err != nil {
+		return err
+	}
+	return a.deployer.Discard(ctx, r)
+}
+
+func sameSet(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
+
+func shorts(fingerprints []string) string {
+	if len(fingerprints) == 0 {
+		return "nothing"
+	}
+	var all []string
+	for _, f := range fingerprints {
+		all = append(all, farm.Short(f))
+	}
+	return strings.Join(all, ", ")
+}

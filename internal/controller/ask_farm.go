@@ -1,0 +1,198 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/certfarm/certfarm/internal/config"
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/plan"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A Plan is what applying a farm.yaml would change, against a stored revision.
+type Plan struct {
+	Farm     string        `json:"farm"`
+	Revision int64         `json:"revision" doc:"the stored revision that the plan was made against; 0: none"`
+	Changes  []plan.Change `json:"changes"`
+	Released []string      `json:"released,omitempty" doc:"targets gone from farm.yaml: left alone until retired"`
+}
+
+// Vocabulary is what a farm.yaml may say of kinds and ways to validate.
+func (c *Controller) Vocabulary() config.Vocabulary { return Vocabulary(c.Kinds, c.InPlace) }
+
+// Vocabulary puts kinds into the words that package config reads.
+func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
+	v := config.Vocabulary{
+		Kinds:         map[string]config.Kind{},
+		Validations:   map[string][]string{"http-01": {"gateway"}},
+		StartTLS:      startTLS,
+		InlineSecrets: inPlace,
+	}
+	for name, k := range kinds {
+		v.Kinds[name] = config.Kind{
+			Options: k.Fields(),
+			Check: func(options []byte) (identity, group string, canonical []byte, err error) {
+				f, err := k.Check(options)
+				return f.Identity, f.Group, f.Options, err
+			},
+		}
+	}
+	return v
+}
+
+// Parse reads a farm.yaml in the controller's words.
+func (c *Controller) Parse(text []byte, file string) (config.Parsed, error) {
+	return config.Parse(text, file, c.Vocabulary())
+}
+
+// Plan says what applying a farm.yaml would change. Its error is of type
+// config.Mistakes where the text is at fault.
+func (c *Controller) Plan(ctx context.Context, text []byte, file string) (Plan, error) {
+	parsed, err := c.Parse(text, file)
+	if err != nil {
+		return Plan{}, err
+	}
+	var p Plan
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		if ms, err := missingSecrets(ctx, tx, parsed); err != nil || len(ms) > 0 {
+			return errors.Join(err, orNil(ms))
+		}
+		p, err = planned(ctx, tx, parsed.Farm)
+		return err
+	})
+	return p, err
+}
+
+func orNil(ms config.Mistakes) error {
+	if len(ms) == 0 {
+		return nil
+	}
+	return ms
+}
+
+func missingSecrets(ctx context.Context, tx *store.Tx, p config.Parsed) (config.Mistakes, error) {
+	infos, err := tx.SealedNames(ctx, p.Farm.Name, sealedSecret)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, i := range infos {
+		have[i.Name] = true
+	}
+	return p.Missing(func(name string) bool { return have[name] }), nil
+}
+
+func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) {
+	p := Plan{Farm: wanted.Name}
+	r, err := tx.Revision(ctx, wanted.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		p.Changes = plan.Diff(farm.Farm{Name: wanted.Name}, wanted)
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	p.Revision = r.Number
+	was, err := tx.Farm(ctx, wanted.Name)
+	if err != nil {
+		return p, err
+	}
+	p.Changes = plan.Diff(was, wanted)
+	return p, nil
+}
+
+// Apply makes a farm.yaml the farm's new revision, if the stored one is still
+// the one that the plan was made against; else a *store.Conflict says who
+// changed it. Everything that follows is written in the same transaction.
+func (c *Controller) Apply(ctx context.Context, text []byte, file, by string, was int64) (Plan, error) {
+	parsed, err := c.Parse(text, file)
+	if err != nil {
+		return Plan{}, err
+	}
+	var p Plan
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		if ms, err := missingSecrets(ctx, tx, parsed); err != nil || len(ms) > 0 {
+			return errors.Join(err, orNil(ms))
+		}
+		if p, err = planned(ctx, tx, parsed.Farm); err != nil {
+			return err
+		}
+		revision, err := tx.SaveFarm(ctx, parsed.Farm, text, by, was)
+		if err != nil {
+			return err
+		}
+		p.Revision = revision
+		return c.applied(ctx, tx, parsed.Farm, p, by)
+	})
+	return p, err
+}
+
+// applied arms what a new revision changes.
+func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p Plan, by string) error {
+	for _, kind := range []string{"notify", "expire"} {
+		if err := arm(ctx, tx, f.Name, kind, f.Name, tx.Now()); err != nil {
+			return err
+		}
+	}
+	for _, s := range f.Sites {
+		if err := arm(ctx, tx, f.Name, "check", s.Name, tx.Now()); err != nil {
+			return err
+		}
+		if err := arm(ctx, tx, f.Name, "look", s.Name, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return tell(ctx, tx, farm.Event{
+		Farm: f.Name, Kind: "farm.applied", Actor: by,
+		Text: fmt.Sprintf("revision %d applied: %d changes", p.Revision, len(p.Changes)),
+	})
+}
+
+// FarmText returns the newest farm.yaml as it was written, comments too.
+func (c *Controller) FarmText(ctx context.Context, name string) (r store.Revision, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		r, err = tx.Revision(ctx, name)
+		return err
+	})
+	return r, err
+}
+
+// Farms lists the farms.
+func (c *Controller) Farms(ctx context.Context) (names []string, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		names, err = tx.Farms(ctx)
+		return err
+	})
+	sort.Strings(names)
+	return names, err
+}
+
+// Retire forgets a target that is gone from farm.yaml; what it serves is left
+// alone.
+func (c *Controller) Retire(ctx context.Context, farmName, target, by string) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		p, err := tx.Place(ctx, farmName, target)
+		if err != nil {
+			return err
+		}
+		if !p.Released {
+			return &Refusal{"target " + target + " is still in farm.yaml", "take it out of farm.yaml and apply that first"}
+		}
+		if err := tx.RemovePlace(ctx, farmName, target); err != nil {
+			return err
+		}
+		return tell(ctx, tx, farm.Event{
+			Farm: farmName, Kind: "target.retired", Actor: by, Target: target, Text: target + " is retired; what it serves was left alone",
+		})
+	})
+}
+
+// A Refusal is a request that makes no sense now, and what to do instead.
+type Refusal struct{ Problem, Hint string }
+
+// Error is the problem.
+func (r *Refusal) Error() string { return r.Problem }

@@ -1,0 +1,178 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A NodeStatus is one line about a node.
+type NodeStatus struct {
+	Name    string            `json:"name"`
+	Address string            `json:"address"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Reach   string            `json:"reach" enum:"up,serves,down,unknown" doc:"the worst of its targets: serves is up, but not for deployment"`
+	Held    string            `json:"held,omitempty" doc:"who holds it: nothing is changed on it"`
+	Targets int               `json:"targets"`
+	InStep  int               `json:"in_step" doc:"targets seen to serve what they should"`
+	Trouble []string          `json:"trouble,omitempty"`
+}
+
+// A TargetStatus is one line about a target.
+type TargetStatus struct {
+	Name      string          `json:"name"`
+	Site      string          `json:"site"`
+	Node      string          `json:"node,omitempty"`
+	Kind      string          `json:"kind"`
+	Sync      string          `json:"sync" enum:"in-sync,drifted,unknown,released"`
+	Reach     string          `json:"reach" enum:"up,serves,down,unknown"`
+	Wants     []string        `json:"wants,omitempty" doc:"fingerprints of the leaves that it should serve"`
+	Serves    []string        `json:"serves,omitempty" doc:"fingerprints of the leaves that it was last seen to serve"`
+	Looked    time.Time       `json:"looked,omitzero"`
+	Trouble   string          `json:"trouble,omitempty"`
+	Endpoints []farm.Endpoint `json:"endpoints"`
+}
+
+// Targets lists the targets of a site, or of all sites, by name.
+func (c *Controller) Targets(ctx context.Context, farmName, site string) (all []TargetStatus, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		all, err = targets(ctx, tx, farmName, site)
+		return err
+	})
+	return all, err
+}
+
+// Target tells of one target.
+func (c *Controller) Target(ctx context.Context, farmName, name string) (t TargetStatus, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		p, err := tx.Place(ctx, farmName, name)
+		if err != nil {
+			return err
+		}
+		versions, err := versionsOf(ctx, tx, farmName, p.Target.Site)
+		t = targetStatus(p, versions)
+		return err
+	})
+	return t, err
+}
+
+// Nodes lists the farm's nodes by name.
+func (c *Controller) Nodes(ctx context.Context, farmName string) (all []NodeStatus, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		f, err := tx.Farm(ctx, farmName)
+		if err != nil {
+			return err
+		}
+		on, err := targets(ctx, tx, farmName, "")
+		if err != nil {
+			return err
+		}
+		for _, n := range f.Nodes {
+			s := nodeStatus(n, on)
+			if s.Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
+				return err
+			}
+			all = append(all, s)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// NodeStatus tells of one node.
+func (c *Controller) NodeStatus(ctx context.Context, farmName, name string) (NodeStatus, error) {
+	all, err := c.Nodes(ctx, farmName)
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	i := slices.IndexFunc(all, func(n NodeStatus) bool { return n.Name == name })
+	if i < 0 {
+		return NodeStatus{}, fmt.Errorf("node %s: %w", name, store.ErrNotFound)
+	}
+	return all[i], nil
+}
+
+func targets(ctx context.Context, tx *store.Tx, farmName, site string) ([]TargetStatus, error) {
+	places, err := tx.Places(ctx, farmName, site)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]map[string]farm.Version{} // by site
+	var all []TargetStatus
+	for _, p := range places {
+		if known[p.Target.Site] == nil {
+			if known[p.Target.Site], err = versionsOf(ctx, tx, farmName, p.Target.Site); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, targetStatus(p, known[p.Target.Site]))
+	}
+	return all, nil
+}
+
+func versionsOf(ctx context.Context, tx *store.Tx, farmName, site string) (map[string]farm.Version, error) {
+	all, err := tx.Versions(ctx, farmName, site)
+	byID := map[string]farm.Version{}
+	for _, v := range all {
+		byID[v.ID] = v
+	}
+	return byID, err
+}
+
+func targetStatus(p farm.Place, versions map[string]farm.Version) TargetStatus {
+	t := TargetStatus{
+		Name: p.Target.Name, Site: p.Target.Site, Node: p.Target.Node, Kind: p.Target.Kind,
+		Sync: "drifted", Reach: reachWord(p.Reach), Looked: p.Looked, Trouble: p.Trouble(), Endpoints: p.Target.Endpoints,
+	}
+	for _, id := range p.Desired {
+		t.Wants = append(t.Wants, versions[id].Fingerprints()...)
+	}
+	for _, s := range p.Sights {
+		for _, f := range s.Fingerprint {
+			if !slices.Contains(t.Serves, f) {
+				t.Serves = append(t.Serves, f)
+			}
+		}
+	}
+	switch {
+	case p.Released:
+		t.Sync, t.Trouble = "released", "gone from farm.yaml and left alone until `certfarm retire "+t.Name+"`"
+	case len(p.Desired) == 0 || len(p.Sights) == 0:
+		t.Sync = "unknown"
+	case inStep(p, versions):
+		t.Sync = "in-sync"
+	}
+	return t
+}
+
+func reachWord(r farm.Reach) string {
+	if r == farm.ReachUnknown {
+		return "unknown"
+	}
+	return string(r)
+}
+
+func nodeStatus(n farm.Node, on []TargetStatus) NodeStatus {
+	worse := []string{"unknown", "up", "serves", "down"}
+	s := NodeStatus{Name: n.Name, Address: n.Address, Labels: n.Labels, Reach: worse[0]}
+	for _, t := range on {
+		if t.Node != n.Name || t.Sync == "released" {
+			continue
+		}
+		s.Targets++
+		if t.Sync == "in-sync" {
+			s.InStep++
+		}
+		if slices.Index(worse, t.Reach) > slices.Index(worse, s.Reach) {
+			s.Reach = t.Reach
+		}
+		if t.Trouble != "" {
+			s.Trouble = append(s.Trouble, t.Trouble)
+		}
+	}
+	return s
+}

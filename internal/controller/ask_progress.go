@@ -1,0 +1,123 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/rollout"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// Progress is what a site is busy with. Who follows a site asks for it until it
+// rests, or until it waits for longer than they do.
+type Progress struct {
+	SiteStatus
+	Rest   bool      `json:"rest" doc:"no order and no rollout is under way, and no check or look is due now"`
+	Newest string    `json:"newest,omitempty" doc:"the newest rollout, which runs or has ended"`
+	Waits  string    `json:"waits,omitempty" doc:"what it waits for, where nothing can be done now"`
+	Again  time.Time `json:"again,omitzero" doc:"when it goes on by itself; not set: when a person acts, or a node answers"`
+}
+
+// Progress tells what the named sites are busy with, in the order asked.
+func (c *Controller) Progress(ctx context.Context, farmName string, sites ...string) (all []Progress, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		for _, name := range sites {
+			p, err := progress(ctx, tx, farmName, name)
+			if err != nil {
+				return err
+			}
+			all = append(all, p)
+		}
+		return nil
+	})
+	return all, err
+}
+
+func progress(ctx context.Context, tx *store.Tx, farmName, name string) (p Progress, err error) {
+	site, err := tx.Site(ctx, farmName, name)
+	if err != nil {
+		return p, err
+	}
+	d, err := detail(ctx, tx, farmName, site)
+	if err != nil {
+		return p, err
+	}
+	p.SiteStatus = d.SiteStatus
+	newest, err := tx.Rollouts(ctx, farmName, name, 1)
+	if err != nil {
+		return p, err
+	}
+	if len(newest) > 0 {
+		p.Newest = newest[0].ID
+	}
+	if p.Rollout != "" {
+		return p, p.ofRollout(ctx, tx, farmName)
+	}
+	if d.Certificate.Intent != "" {
+		return p, p.ofOrders(ctx, tx, farmName, d.Certificate.Intent)
+	}
+	for _, kind := range []string{"check", "look"} {
+		busy, err := dueNow(ctx, tx, farmName, kind, name)
+		if busy || err != nil {
+			return p, err
+		}
+	}
+	p.Rest = true
+	return p, nil
+}
+
+// ofRollout says what the running rollout waits for.
+func (p *Progress) ofRollout(ctx context.Context, tx *store.Tx, farmName string) error {
+	r, err := tx.Rollout(ctx, farmName, p.Rollout)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.Doing != "" }) {
+		return nil
+	}
+	frozen, err := tx.Word(ctx, farmName, wordFrozen)
+	if err != nil {
+		return err
+	}
+	if d := rollout.Next(r, frozen != "", tx.Now()); len(d.Acts) == 0 && d.Outcome == farm.Running {
+		p.Waits, p.Again = cmp.Or(d.Why, "the rollout waits"), d.Until
+	}
+	return nil
+}
+
+// ofOrders says what the orders of an intent wait for.
+func (p *Progress) ofOrders(ctx context.Context, tx *store.Tx, farmName, intent string) error {
+	orders, err := tx.OrdersOfIntent(ctx, farmName, intent)
+	if err != nil {
+		return err
+	}
+	for _, o := range orders {
+		job, err := tx.Job(ctx, farmName, "order", o.ID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && (job.Owner != "" || !job.RunAt.After(tx.Now())) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if p.Waits == "" || job.RunAt.Before(p.Again) {
+			p.Waits, p.Again = "the order is "+string(o.State), job.RunAt
+			if why := cmp.Or(o.Error, job.Error); why != "" {
+				p.Waits += ": " + why
+			}
+		}
+	}
+	return nil
+}
+
+// dueNow reports that a job runs or could.
+func dueNow(ctx context.Context, tx *store.Tx, farmName, kind, subject string) (bool, error) {
+	j, err := tx.Job(ctx, farmName, kind, subject)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && (j.Owner != "" || !j.RunAt.After(tx.Now())), err
+}

@@ -1,0 +1,205 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+func compare(a, b string) int { return cmp.Compare(a, b) }
+
+// Rollout finds a rollout by its id, or the newest of a site by the site's name.
+func (c *Controller) Rollout(ctx context.Context, farmName, idOrSite string) (r farm.Rollout, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		r, err = findRollout(ctx, tx, farmName, idOrSite)
+		return err
+	})
+	return r, err
+}
+
+// Rollouts lists the newest rollouts; site empty: of all sites.
+func (c *Controller) Rollouts(ctx context.Context, farmName, site string, limit int) (all []farm.Rollout, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		all, err = tx.Rollouts(ctx, farmName, site, limit)
+		return err
+	})
+	return all, err
+}
+
+func findRollout(ctx context.Context, tx *store.Tx, farmName, idOrSite string) (farm.Rollout, error) {
+	r, err := tx.Rollout(ctx, farmName, idOrSite)
+	if !errors.Is(err, store.ErrNotFound) {
+		return r, err
+	}
+	all, err := tx.Rollouts(ctx, farmName, idOrSite, 1)
+	if err != nil || len(all) == 0 {
+		return r, errors.Join(err, fmt.Errorf("rollout of %s: %w", idOrSite, store.ErrNotFound))
+	}
+	return all[0], nil
+}
+
+// The words that a person may say to a rollout that runs.
+const (
+	Pause   = "pause"
+	Resume  = "resume"
+	Abort   = "abort"
+	Approve = "approve"
+)
+
+// Tell says a word to a running rollout. Wave names the wave to approve; empty:
+// the next that waits.
+func (c *Controller) Tell(ctx context.Context, farmName, idOrSite, word, wave, by string) (r farm.Rollout, err error) {
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		if r, err = findRollout(ctx, tx, farmName, idOrSite); err != nil {
+			return err
+		}
+		if r.Outcome != farm.Running {
+			return &Refusal{fmt.Sprintf("rollout %s has ended: %s", r.ID, r.Outcome), "`certfarm rollout undo " + r.Site + "` brings the version before back"}
+		}
+		if err := obey(&r, word, wave, by); err != nil {
+			return err
+		}
+		if err := tx.PutRollout(ctx, r); err != nil {
+			return err
+		}
+		if err := tell(ctx, tx, farm.Event{
+			Farm: farmName, Kind: "rollout." + word, Site: r.Site, Rollout: r.ID, Actor: by, Text: by + ": " + word + " " + wave,
+		}); err != nil {
+			return err
+		}
+		return arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
+	})
+	return r, err
+}
+
+func obey(r *farm.Rollout, word, wave, by string) error {
+	switch word {
+	case Pause:
+		r.Paused = true
+	case Resume:
+		r.Paused = false
+	case Abort:
+		r.Abort = "aborted by " + by
+	case Approve:
+		for i := range r.Waves {
+			w := &r.Waves[i]
+			if w.Approve && w.Approved == "" && (wave == "" || wave == w.Name) {
+				w.Approved = by
+				return nil
+			}
+		}
+		return &Refusal{"no wave of " + r.Site + " waits for approval", "`certfarm rollout status " + r.Site + "` shows the waves"}
+	default:
+		return &Refusal{"no such word: " + word, "pause, resume, abort or approve"}
+	}
+	return nil
+}
+
+// Undo brings the version before the newest one back to every target of a site,
+// as a rollout of its own.
+func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		if running, err := tx.RunningRollouts(ctx, farmName, site); err != nil || len(running) > 0 {
+			return errors.Join(err, refuseIf(len(running) > 0, "a rollout of "+site+" runs", "`certfarm rollout abort "+site+"` puts everything back"))
+		}
+		versions, err := tx.Versions(ctx, farmName, site)
+		if err != nil {
+			return err
+		}
+		var good []farm.Version
+		for _, v := range versions {
+			if v.State == farm.VersionGood && tx.Now().Before(v.NotAfter()) {
+				good = append(good, v)
+			}
+		}
+		if len(good) < 2 {
+			return &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one"}
+		}
+		good[0].State, good[0].Reason = farm.VersionWithdrawn, "undone by "+by
+		if err := tx.PutVersion(ctx, good[0]); err != nil {
+			return err
+		}
+		if err := tell(ctx, tx, farm.Event{
+			Farm: farmName, Kind: "rollout.undo", Site: site, Version: good[1].ID, Actor: by,
+			Text: fmt.Sprintf("%s brings version %s back", by, farm.Short(leafOf(good[1]))),
+		}); err != nil {
+			return err
+		}
+		return arm(ctx, tx, farmName, "check", site, tx.Now())
+	})
+}
+
+func refuseIf(is bool, problem, hint string) error {
+	if !is {
+		return nil
+	}
+	return &Refusal{problem, hint}
+}
+
+// Freeze stops all activations of a farm, or lets them go on.
+func (c *Controller) Freeze(ctx context.Context, farmName, by string, on bool) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		value, text := "", "activations go on"
+		if on {
+			value, text = by, "frozen: nothing is activated until it is lifted"
+		}
+		if err := tx.SetWord(ctx, farmName, wordFrozen, value); err != nil {
+			return err
+		}
+		running, err := tx.RunningRollouts(ctx, farmName, "")
+		if err != nil {
+			return err
+		}
+		for _, r := range running {
+			if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
+				return err
+			}
+		}
+		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "farm.freeze", Actor: by, Level: farm.Warn, Text: by + ": " + text})
+	})
+}
+
+// Frozen says who froze the farm, or nothing.
+func (c *Controller) Frozen(ctx context.Context, farmName string) (by string, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		by, err = tx.Word(ctx, farmName, wordFrozen)
+		return err
+	})
+	return by, err
+}
+
+// Hold keeps every change away from a node, or releases it: then what it missed
+// is brought there.
+func (c *Controller) Hold(ctx context.Context, farmName, node, by string, on bool) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Node(ctx, farmName, node); err != nil {
+			return err
+		}
+		value, text := "", "is released"
+		if on {
+			value, text = by, "is held: nothing is changed on it"
+		}
+		if err := tx.SetWord(ctx, farmName, wordHeld+node, value); err != nil {
+			return err
+		}
+		places, err := tx.Places(ctx, farmName, "")
+		if err != nil {
+			return err
+		}
+		for _, p := range places {
+			if p.Target.Node != node || on {
+				continue
+			}
+			for _, kind := range []string{"check", "look"} {
+				if err := arm(ctx, tx, farmName, kind, p.Target.Site, tx.Now()); err != nil {
+					return err
+				}
+			}
+		}
+		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "node.hold", Node: node, Actor: by, Text: node + " " + text})
+	})
+}

@@ -1,0 +1,109 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A SecretInfo names a secret, never its value.
+type SecretInfo struct {
+	Name string    `json:"name"`
+	At   time.Time `json:"at" doc:"when it was set"`
+}
+
+// SetSecret seals a secret under a name.
+func (c *Controller) SetSecret(ctx context.Context, farmName, name string, value farm.Secret, by string) error {
+	if value.IsZero() {
+		return &Refusal{"secret " + name + " is empty", "give the value on standard input or with --file"}
+	}
+	sealed, err := c.seal(farmName, sealedSecret, name, value)
+	if err != nil {
+		return err
+	}
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.PutSealed(ctx, farmName, sealedSecret, name, sealed); err != nil {
+			return err
+		}
+		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "secret.set", Actor: by, Text: "secret " + name + " was set"})
+	})
+}
+
+// Secrets lists the names of the farm's secrets.
+func (c *Controller) Secrets(ctx context.Context, farmName string) (all []SecretInfo, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		infos, err := tx.SealedNames(ctx, farmName, sealedSecret)
+		for _, i := range infos {
+			all = append(all, SecretInfo{i.Name, i.At})
+		}
+		return err
+	})
+	return all, err
+}
+
+// RemoveSecret forgets a secret.
+func (c *Controller) RemoveSecret(ctx context.Context, farmName, name, by string) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Sealed(ctx, farmName, sealedSecret, name); err != nil {
+			return err
+		}
+		if err := tx.RemoveSealed(ctx, farmName, sealedSecret, name); err != nil {
+			return err
+		}
+		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "secret.removed", Actor: by, Text: "secret " + name + " was removed"})
+	})
+}
+
+// Import makes a certificate that was got elsewhere the site's newest version,
+// and rolls it out. Chain and key are PEM.
+func (c *Controller) Import(ctx context.Context, farmName, siteName string, chain []byte, key farm.Secret, by string) (v farm.Version, err error) {
+	leaf, err := encode.Facts(chain)
+	if err != nil {
+		return v, err
+	}
+	id := store.NewID("key")
+	leaf.Key = farm.KeyRef{Sealed: id}
+	sealed, err := c.seal(farmName, sealedKey, id, key)
+	if err != nil {
+		return v, err
+	}
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		site, err := tx.Site(ctx, farmName, siteName)
+		if err != nil {
+			return err
+		}
+		b := farm.Bundle{Leaf: leaf.Fingerprint, KeyType: leaf.KeyType, Names: site.Names, Chain: chain, Key: key}
+		if err := encode.Check(b, tx.Now()); err != nil {
+			return &Refusal{"the certificate does not fit site " + siteName + ": " + err.Error(), "give the chain, leaf first, and the key that belongs to it"}
+		}
+		v = farm.Version{
+			ID: store.NewID("ver"), Farm: farmName, Site: siteName, Names: site.Names, Created: tx.Now(), Leaves: []farm.Leaf{leaf},
+		}
+		if err := tx.PutSealed(ctx, farmName, sealedKey, id, sealed); err != nil {
+			return err
+		}
+		if err := tx.PutVersion(ctx, v); err != nil {
+			return err
+		}
+		cert, err := tx.Certificate(ctx, farmName, siteName)
+		if err != nil {
+			return err
+		}
+		cert.Version, cert.Retries, cert.Retry, cert.ARI = v.ID, 0, time.Time{}, farm.Suggestion{}
+		if err := tx.PutCertificate(ctx, cert); err != nil {
+			return err
+		}
+		if err := tell(ctx, tx, farm.Event{
+			Farm: farmName, Kind: "version.imported", Site: siteName, Version: v.ID, Actor: by,
+			Text: fmt.Sprintf("%s imported %s, valid until %s", by, farm.Short(leaf.Fingerprint), leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")),
+		}); err != nil {
+			return err
+		}
+		return arm(ctx, tx, farmName, "check", siteName, tx.Now())
+	})
+	return v, err
+}

@@ -1,0 +1,213 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/probe"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A SiteStatus is one line about a site. Sync and health are two things: a farm
+// may serve what it should while a renewal fails, and the other way round.
+type SiteStatus struct {
+	Name      string    `json:"name"`
+	Sync      string    `json:"sync" enum:"in-sync,drifted,unknown"`
+	Health    string    `json:"health" enum:"healthy,progressing,degraded,missing"`
+	Names     []string  `json:"names"`
+	Issuer    string    `json:"issuer"`
+	Version   string    `json:"version,omitempty" doc:"fingerprint of the first leaf that the targets should hold"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Next      time.Time `json:"next,omitzero" doc:"when the certificate is looked at or renewed next"`
+	Verdict   string    `json:"verdict,omitempty" doc:"why it is or is not due"`
+	Targets   int       `json:"targets"`
+	InStep    int       `json:"in_step" doc:"targets seen to serve what they should"`
+	Rollout   string    `json:"rollout,omitempty" doc:"the one that runs"`
+	Attention []string  `json:"attention,omitempty" doc:"what asks for a person, in words"`
+}
+
+// A SiteDetail is everything about a site.
+type SiteDetail struct {
+	SiteStatus
+	Certificate farm.Certificate `json:"certificate"`
+	Versions    []farm.Version   `json:"versions"`
+	Places      []farm.Place     `json:"places"`
+	Orders      []farm.Order     `json:"orders"`
+	Rollouts    []farm.Rollout   `json:"rollouts"`
+	Events      []farm.Event     `json:"events"`
+	Policy      farm.Policy      `json:"policy"`
+}
+
+// Sites lists sites by name, after a name, at most limit (0: 100).
+func (c *Controller) Sites(ctx context.Context, farmName, after string, limit int) (all []SiteStatus, err error) {
+	if limit <= 0 {
+		limit = 100
+	}
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		sites, err := tx.Sites(ctx, farmName, after, limit)
+		if err != nil {
+			return err
+		}
+		for _, s := range sites {
+			d, err := detail(ctx, tx, farmName, s)
+			if err != nil {
+				return err
+			}
+			all = append(all, d.SiteStatus)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Describe tells everything about a site.
+func (c *Controller) Describe(ctx context.Context, farmName, name string) (d SiteDetail, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		site, err := tx.Site(ctx, farmName, name)
+		if err != nil {
+			return err
+		}
+		if d, err = detail(ctx, tx, farmName, site); err != nil {
+			return err
+		}
+		if d.Orders, err = tx.Orders(ctx, farmName, store.OrderQuery{Site: name, Limit: 10}); err != nil {
+			return err
+		}
+		if d.Rollouts, err = tx.Rollouts(ctx, farmName, name, 5); err != nil {
+			return err
+		}
+		d.Events, err = tx.Events(ctx, farmName, store.EventQuery{Site: name, Limit: 20, Newest: true})
+		return err
+	})
+	return d, err
+}
+
+func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) (d SiteDetail, err error) {
+	d.Policy = site.Policy
+	d.Name, d.Names, d.Issuer = site.Name, site.Names, site.Issuer
+	if d.Certificate, err = tx.Certificate(ctx, farmName, site.Name); err != nil {
+		return d, err
+	}
+	if d.Versions, err = tx.Versions(ctx, farmName, site.Name); err != nil {
+		return d, err
+	}
+	if d.Places, err = tx.Places(ctx, farmName, site.Name); err != nil {
+		return d, err
+	}
+	running, err := tx.RunningRollouts(ctx, farmName, site.Name)
+	if err != nil {
+		return d, err
+	}
+	if len(running) > 0 {
+		d.Rollout = running[0].ID
+	}
+	d.Next, d.Verdict = d.Certificate.Next, d.Certificate.Verdict
+	d.judge(tx.Now())
+	return d, nil
+}
+
+// judge fills in what the rows together say.
+func (d *SiteDetail) judge(now time.Time) {
+	versions := map[string]farm.Version{}
+	for _, v := range d.Versions {
+		versions[v.ID] = v
+	}
+	d.Sync, d.Health = "in-sync", "healthy"
+	for _, p := range d.Places {
+		if p.Released {
+			d.Attention = append(d.Attention, p.Target.Name+" is gone from farm.yaml and left alone until `certfarm retire`")
+			continue
+		}
+		d.Targets++
+		if len(p.Desired) == 0 {
+			d.Sync, d.Health = "unknown", "missing"
+			continue
+		}
+		if v := versions[p.Desired[0]]; d.NotAfter.IsZero() || v.NotAfter().Before(d.NotAfter) {
+			d.Version, d.NotAfter = leafOf(v), v.NotAfter()
+		}
+		if inStep(p, versions) {
+			d.InStep++
+			continue
+		}
+		d.Sync = "drifted"
+		if why := p.Trouble(); why != "" {
+			d.Attention = append(d.Attention, why)
+		}
+	}
+	switch {
+	case d.Rollout != "" || d.Certificate.Intent != "":
+		d.Health = "progressing"
+	case d.Certificate.Failures > 0 || d.Certificate.Retries > 0 || len(d.Attention) > 0 || !d.NotAfter.IsZero() && now.After(d.NotAfter):
+		d.Health = "degraded"
+	}
+	if d.Certificate.Failures > 0 {
+		d.Attention = append(d.Attention, "the last order or version failed: "+d.Certificate.Verdict)
+	}
+	if d.Certificate.Retries > 0 {
+		d.Attention = append(d.Attention, "the last rollout was restored; it is tried again at "+d.Certificate.Retry.UTC().Format("2006-01-02 15:04 MST"))
+	}
+}
+
+// inStep reports that every endpoint was last seen to serve what the target
+// should hold.
+func inStep(p farm.Place, versions map[string]farm.Version) bool {
+	var leaves []farm.Leaf
+	for _, id := range p.Desired {
+		leaves = append(leaves, versions[id].Leaves...)
+	}
+	for _, s := range p.Sights {
+		if ok, _, _ := probe.Judge(leaves, s, s.At); !ok {
+			return false
+		}
+	}
+	return len(p.Sights) > 0
+}
+
+// Renew orders a new certificate for a site now, within the CA's limits.
+func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Site(ctx, farmName, site); err != nil {
+			return err
+		}
+		if err := tx.SetWord(ctx, farmName, wordRenew+site, by); err != nil {
+			return err
+		}
+		return arm(ctx, tx, farmName, "check", site, tx.Now())
+	})
+}
+
+// A Verified is what one target was seen to serve just now.
+type Verified struct {
+	Target string       `json:"target"`
+	OK     bool         `json:"ok"`
+	Why    string       `json:"why,omitempty"`
+	Sights []farm.Sight `json:"sights"`
+}
+
+// Verify asks every endpoint of a site now what it serves. It writes nothing.
+func (c *Controller) Verify(ctx context.Context, farmName, site string) ([]Verified, error) {
+	w, err := c.watched(ctx, farmName, site)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Verified, len(w.places))
+	slots := make(chan struct{}, looksAtOnce)
+	done := make(chan struct{})
+	for i, p := range w.places {
+		go func() {
+			slots <- struct{}{}
+			g := c.glance(ctx, w, p)
+			all[i] = Verified{Target: p.Target.Name, OK: g.drift == "", Why: g.drift, Sights: g.sights}
+			<-slots
+			done <- struct{}{}
+		}()
+	}
+	for range w.places {
+		<-done
+	}
+	slices.SortFunc(all, func(a, b Verified) int { return compare(a.Target, b.Target) })
+	return all, nil
+}

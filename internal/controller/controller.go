@@ -1,0 +1,219 @@
+// Package controller joins deciding and doing: one file a kind of job (job_*.go)
+// and one a thing that people ask of it (ask_*.go).
+//
+// A job does one thing and ends; what came of it is written together with the
+// next job, in one transaction. Nothing that a later step needs lives in
+// memory, so the controller may be killed anywhere and goes on where it stopped.
+//
+//	check → order … → (version, rollout) → advance ⇄ act → (desired) → look
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/issue"
+	"github.com/certfarm/certfarm/internal/job"
+	"github.com/certfarm/certfarm/internal/notify"
+	"github.com/certfarm/certfarm/internal/probe"
+	"github.com/certfarm/certfarm/internal/prove"
+	"github.com/certfarm/certfarm/internal/secret"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// Config is everything that the work needs; main and the lab fill it in.
+type Config struct {
+	Store     *store.Store
+	Keys      *secret.Keyring
+	Kinds     deploy.Kinds
+	Hosts     Hosts
+	Issuers   func(context.Context, IssuerConfig) (Account, error)
+	Solvers   map[string]prove.Solver // by validation method and way, "http-01/gateway"
+	Prober    probe.Prober
+	Preflight Preflight
+	Notifier  notify.Notifier
+	Log       *slog.Logger
+	Now       func() time.Time // nil: time.Now; the store's clock must be the same
+	Pace      Pace
+	InPlace   bool   // secrets may be read from file: and env: (run --once -f, lab)
+	Owner     string // names this process in leases; empty: made up
+	Workers   int    // jobs at once; 0: 64
+}
+
+// Hosts opens the line to a node; key reads the node's login key when it is needed.
+type Hosts func(ctx context.Context, farmName string, n farm.Node, c Context) (host.Host, error)
+
+// Context is what opening a host may ask back of the controller.
+type Context interface {
+	// Secret reads a secret of the farm.
+	Secret(ctx context.Context, farmName string, ref farm.SecretRef) (farm.Secret, error)
+	// Node finds a node of the farm: the jump host.
+	Node(ctx context.Context, farmName, name string) (farm.Node, error)
+}
+
+// An Account is an issuer that can open its account at the CA.
+type Account interface {
+	issue.Issuer
+	// EnsureAccount opens the account, or finds it where its URL is known.
+	EnsureAccount(ctx context.Context) (url string, err error)
+}
+
+// IssuerConfig is what making an issuer takes.
+type IssuerConfig struct {
+	Issuer     farm.Issuer
+	Proxy      string
+	AccountURL string
+	AccountKey farm.Secret // PEM, PKCS#8
+	EABHMAC    farm.Secret
+}
+
+// Preflight asks every address of the names what a CA would ask, with the token
+// that the solver has put up, and says whether an order should be held, and why.
+type Preflight func(ctx context.Context, q PreflightQuestion) (hold bool, why string, err error)
+
+// PreflightQuestion is what a preflight asks.
+type PreflightQuestion struct {
+	Names     []string
+	Resolvers map[string][]string
+	Token     string
+	Value     string
+	PastSafe  bool // past the last safe moment nothing holds an order
+}
+
+// Pace is how often things are looked at when nothing happens.
+type Pace struct {
+	Look  time.Duration // what targets serve; default 5 min
+	Late  time.Duration // a target that is absent, late or half reachable; default 30 s
+	Retry time.Duration // first retry of a rollout that was restored; default 1 h, then 6 h
+	Lease time.Duration // of a job; default 30 s
+}
+
+// A Controller does the work of any number of farms that live in one store.
+type Controller struct {
+	Config
+	kinds  map[string]kind
+	issued *issuers
+}
+
+// A kind is one kind of job: the work, done outside any transaction, and what is
+// written of it. Either may be nil.
+type kind struct {
+	work  job.Handler
+	apply store.Apply
+}
+
+// New makes a controller. Run starts it.
+func New(c Config) *Controller {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Owner == "" {
+		c.Owner = store.NewID("ctl")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Pace = c.Pace.orDefaults()
+	ctl := &Controller{Config: c, issued: newIssuers()}
+	ctl.kinds = map[string]kind{
+		"check":   {ctl.workCheck, ctl.applyCheck},
+		"account": {ctl.workAccount, ctl.applyAccount},
+		"order":   {ctl.workOrder, ctl.applyOrder},
+		"advance": {nil, ctl.applyAdvance},
+		"act":     {ctl.workAct, ctl.applyAct},
+		"look":    {ctl.workLook, ctl.applyLook},
+		"notify":  {ctl.workNotify, ctl.applyNotify},
+		"expire":  {nil, ctl.applyExpire},
+	}
+	return ctl
+}
+
+func (p Pace) orDefaults() Pace {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	set(&p.Look, 5*time.Minute)
+	set(&p.Late, 30*time.Second)
+	set(&p.Retry, time.Hour)
+	set(&p.Lease, 30*time.Second)
+	return p
+}
+
+// Run does jobs until the context ends, and then waits for those that run.
+func (c *Controller) Run(ctx context.Context) error {
+	if err := c.begin(ctx); err != nil {
+		return fmt.Errorf("starting: %w", err)
+	}
+	handlers := map[string]job.Handler{}
+	for name, k := range c.kinds {
+		handlers[name] = k.work
+		if k.work == nil {
+			handlers[name] = func(context.Context, farm.Job) farm.Result { return farm.Result{} }
+		}
+	}
+	workers := c.Workers
+	if workers == 0 {
+		workers = 64
+	}
+	r := job.Runner{
+		Queue: queue{c}, Handlers: handlers, Workers: workers,
+		Lease: c.Pace.Lease, Wake: c.Store.Changed(), Log: c.Log,
+	}
+	return r.Run(ctx)
+}
+
+// begin arms what every farm keeps going by itself.
+func (c *Controller) begin(ctx context.Context) error {
+	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		farms, err := tx.Farms(ctx)
+		if err != nil {
+			return err
+		}
+		for _, f := range farms {
+			for _, kind := range []string{"notify", "expire"} {
+				if err := tx.Enqueue(ctx, farm.Job{Farm: f, Kind: kind, Subject: f, RunAt: tx.Now()}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// queue is the store as a job.Queue.
+type queue struct{ c *Controller }
+
+func (q queue) Claim(ctx context.Context, n int, lease time.Duration) ([]farm.Job, time.Time, error) {
+	return q.c.Store.Claim(ctx, q.c.Owner, n, lease)
+}
+
+func (q queue) Renew(ctx context.Context, jobs []farm.Job, lease time.Duration) ([]string, error) {
+	return q.c.Store.Renew(ctx, q.c.Owner, jobs, lease)
+}
+
+func (q queue) Finish(ctx context.Context, done []farm.Finished) []error {
+	errs := q.c.Store.Finish(ctx, q.c.Owner, done, q.c.apply)
+	for i, err := range errs {
+		if errors.Is(err, store.ErrLost) {
+			errs[i] = fmt.Errorf("%w: %w", job.ErrLost, err)
+		}
+	}
+	return errs
+}
+
+// apply writes what came of a job.
+func (c *Controller) apply(ctx context.Context, tx *store.Tx, f farm.Finished) error {
+	k, ok := c.kinds[f.Job.Kind]
+	if !ok || k.apply == nil || f.Result.Err != nil && f.Result.Value == nil {
+		return nil
+	}
+	return k.apply(ctx, tx, f)
+}

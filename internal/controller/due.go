@@ -1,0 +1,112 @@
+package controller
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"slices"
+
+	"github.com/go-acme/lego/v5/acme/api"
+
+	"github.com/certfarm/certfarm/internal/budget"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/renew"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A site that a person asked to renew has this word, with who it was.
+const wordRenew = "renew "
+
+// A standing is what is known of a site's certificate.
+type standing struct {
+	site    farm.Site
+	cert    farm.Certificate
+	good    farm.Version // the newest that may be rolled out; may be none
+	newest  farm.Version // the newest that was not withdrawn by a person
+	asked   string       // the person who wants it renewed now
+	profile string
+}
+
+// stand reads what is known of a site's certificate.
+func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing, err error) {
+	if s.site, err = tx.Site(ctx, farmName, name); err != nil {
+		return s, err
+	}
+	if s.cert, err = tx.Certificate(ctx, farmName, name); err != nil {
+		return s, err
+	}
+	if s.asked, err = tx.Word(ctx, farmName, wordRenew+name); err != nil {
+		return s, err
+	}
+	issuer, err := tx.Issuer(ctx, farmName, s.site.Issuer)
+	if err != nil {
+		return s, err
+	}
+	if s.profile = s.site.Profile; s.profile == "" {
+		s.profile = issuer.Profile
+	}
+	versions, err := tx.Versions(ctx, farmName, name)
+	if err != nil {
+		return s, err
+	}
+	for _, v := range versions { // newest first
+		if s.newest.ID == "" && v.State != farm.VersionWithdrawn {
+			s.newest = v
+		}
+		if s.good.ID == "" && v.State == farm.VersionGood {
+			s.good = v
+		}
+	}
+	return s, nil
+}
+
+// facts is what renew decides by.
+func (s standing) facts() renew.Facts {
+	f := renew.Facts{
+		Site: s.site.Name, Have: s.newest, Suggest: s.cert.ARI,
+		Want: renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Profile: s.profile},
+	}
+	if s.asked != "" {
+		f.Asked = s.asked + " asked for it"
+	}
+	return f
+}
+
+// allow asks the budget for the orders of one more version.
+func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
+	orders, err := tx.Orders(ctx, s.cert.Farm, store.OrderQuery{Site: s.site.Name, Since: tx.Now().Add(-budget.Span)})
+	if err != nil {
+		return budget.Answer{}, err
+	}
+	var past []budget.Past
+	for _, o := range orders {
+		p := budget.Past{Names: o.Names, Begun: o.Created}
+		if o.State == farm.OrderFailed || s.newest.State == farm.VersionFaulty && slices.ContainsFunc(s.newest.Leaves, func(l farm.Leaf) bool { return l.Key.Sealed == o.Key.Sealed }) {
+			p.Failed = o.Updated
+		}
+		past = append(past, p)
+	}
+	return budget.Allow(past, budget.Ask{Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != ""}, tx.Now()), nil
+}
+
+// replaces is the ARI id of the leaf that a new one of the same key type takes
+// the place of (RFC 9773 §5); empty where there is none, or it was imported.
+func (s standing) replaces(kind farm.KeyType) string {
+	i := slices.IndexFunc(s.good.Leaves, func(l farm.Leaf) bool { return l.KeyType == kind })
+	if i < 0 || s.good.Issuer == "" {
+		return ""
+	}
+	block, _ := pem.Decode(s.good.Leaves[i].Chain)
+	if block == nil {
+		return ""
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return ""
+	}
+	id, err := api.MakeARICertID(leaf)
+	if err != nil {
+		return "" // a leaf without an authority key identifier has no ARI id
+	}
+	return id
+}

@@ -1,0 +1,314 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/rollout"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// actsAtOnce bounds what one act takes on, so that its answers are not held up.
+const actsAtOnce = 64
+
+// An act is one step's act in flight, with all that doing it takes.
+type act struct {
+	farm.Rollout
+	step     farm.Step
+	place    farm.Place
+	site     farm.Site
+	version  farm.Version
+	from     []farm.Version
+	roots    string
+	deployer deploy.Deployer
+	epoch    int64
+}
+
+// workAct does one verb for every step of a reload group that waits for it.
+func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
+	verb, group, _ := strings.Cut(j.Subject, " ")
+	acts, err := c.acts(ctx, j, farm.Verb(verb), group)
+	if err != nil {
+		return farm.Result{Err: err}
+	}
+	if len(acts) == 0 {
+		return farm.Result{}
+	}
+	var answers []farm.Answer
+	switch farm.Verb(verb) {
+	case farm.DoActivate, farm.DoRestore:
+		answers = c.together(ctx, farm.Verb(verb), acts)
+	default:
+		answers = c.oneByOne(ctx, farm.Verb(verb), acts)
+	}
+	result := farm.Result{Value: answers}
+	if len(acts) == actsAtOnce {
+		result.Again = c.Now()
+	}
+	return result
+}
+
+// acts loads what is in flight for the verb and group.
+func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group string) (acts []act, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		doing, err := tx.Doing(ctx, j.Farm, group, verb, actsAtOnce)
+		if err != nil {
+			return err
+		}
+		loaded := map[string]farm.Rollout{}
+		for _, d := range doing {
+			r, ok := loaded[d.Rollout]
+			if !ok {
+				if r, err = tx.Rollout(ctx, j.Farm, d.Rollout); err != nil {
+					return err
+				}
+				loaded[d.Rollout] = r
+			}
+			a, err := c.act(ctx, tx, r, d.Target)
+			if err != nil {
+				return err
+			}
+			a.epoch = j.Epoch
+			acts = append(acts, a)
+		}
+		return nil
+	})
+	return acts, err
+}
+
+func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout, target string) (a act, err error) {
+	a.Rollout = r
+	for _, s := range r.Steps {
+		if s.Target == target {
+			a.step = s
+		}
+	}
+	if a.place, err = tx.Place(ctx, r.Farm, target); err != nil {
+		return a, err
+	}
+	if a.site, err = tx.Site(ctx, r.Farm, r.Site); err != nil {
+		return a, err
+	}
+	if a.version, err = tx.Version(ctx, r.Farm, r.To.ID); err != nil {
+		return a, err
+	}
+	for _, f := range a.step.From {
+		v, err := tx.Version(ctx, r.Farm, f.ID)
+		if err != nil {
+			return a, err
+		}
+		a.from = append(a.from, v)
+	}
+	a.roots, err = roots(ctx, tx, r.Farm, a.version.Issuer)
+	return a, err
+}
+
+// roots are the private roots of a version's issuer; a version that was imported
+// has no issuer, and an issuer that is gone from farm.yaml is judged by the
+// system's roots.
+func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, error) {
+	i, err := tx.Issuer(ctx, farmName, issuer)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return i.Roots, err
+}
+
+// open makes the act's deployer over the line to its node.
+func (c *Controller) open(ctx context.Context, a *act) error {
+	h, err := c.host(ctx, a.Farm, a.place.Target.Node)
+	if err != nil {
+		return err
+	}
+	a.deployer, err = c.Kinds.Open(a.place.Target.Kind, a.place.Target.Options, h)
+	return err
+}
+
+func (c *Controller) host(ctx context.Context, farmName, name string) (host.Host, error) {
+	node, err := c.Node(ctx, farmName, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Hosts(ctx, farmName, node, c)
+}
+
+// oneByOne does a verb for each act by itself.
+func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
+	do := map[farm.Verb]func(context.Context, act, *farm.Answer) error{
+		farm.DoStage:    c.stage,
+		farm.DoVerify:   c.verify,
+		farm.DoDiscard:  c.discard,
+		farm.DoActivate: func(ctx context.Context, a act, _ *farm.Answer) error { return c.switchAll(ctx, verb, []act{a}) },
+		farm.DoRestore:  c.restore,
+	}[verb]
+	var answers []farm.Answer
+	for _, a := range acts {
+		answers = append(answers, c.answer(ctx, verb, a, do))
+	}
+	return answers
+}
+
+// together activates or restores a whole reload group at once. Where that fails
+// and there are several, each is tried by itself, so that one bad certificate
+// does not hold the others.
+func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
+	if len(acts) == 1 {
+		return c.oneByOne(ctx, verb, acts)
+	}
+	within, cancel := context.WithTimeout(ctx, acts[0].Policy.Deadline)
+	err := c.switchAll(within, verb, acts)
+	cancel()
+	if err != nil {
+		return c.oneByOne(ctx, verb, acts)
+	}
+	settled := func(context.Context, act, *farm.Answer) error { return nil }
+	if verb == farm.DoRestore {
+		settled = c.restored
+	}
+	var answers []farm.Answer
+	for _, a := range acts {
+		answers = append(answers, c.answer(ctx, verb, a, settled))
+	}
+	return answers
+}
+
+// answer does one act within the policy's deadline and says what came of it.
+func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(context.Context, act, *farm.Answer) error) farm.Answer {
+	ctx, cancel := context.WithTimeout(ctx, a.Policy.Deadline)
+	defer cancel()
+	answer := farm.Answer{Rollout: a.ID, Target: a.step.Target, Do: verb, Attempt: a.step.Attempt}
+	err := do(ctx, a, &answer)
+	if err == nil {
+		return answer
+	}
+	answer.Error = plain(err, a)
+	answer.Fault = faultOf(err)
+	answer.Final = errors.Is(err, host.ErrHostKey)
+	return answer
+}
+
+// plain is an error for people: a deadline says how long it was.
+func plain(err error, a act) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer within %s (policy.deadline): %v", a.Policy.Deadline, err)
+	}
+	return err.Error()
+}
+
+// A faultError is an error of which we know who is to blame.
+type faultError struct {
+	fault farm.Fault
+	why   string
+}
+
+// Error says what is wrong.
+func (e *faultError) Error() string { return e.why }
+
+// switchAll activates or restores the receipts of one reload group.
+func (c *Controller) switchAll(ctx context.Context, verb farm.Verb, acts []act) error {
+	var receipts []deploy.Receipt
+	for _, a := range acts {
+		var r deploy.Receipt
+		if err := json.Unmarshal(a.step.Receipt, &r); err != nil {
+			return fmt.Errorf("receipt of %s: %w", a.step.Target, err)
+		}
+		receipts = append(receipts, r)
+	}
+	if err := c.open(ctx, &acts[0]); err != nil {
+		return err
+	}
+	if verb == farm.DoRestore {
+		return acts[0].deployer.Restore(ctx, receipts)
+	}
+	return acts[0].deployer.Activate(ctx, receipts)
+}
+
+// applyAct records the answers and lets their rollouts decide again.
+func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished) error {
+	answers, _ := f.Result.Value.([]farm.Answer)
+	byRollout := map[string][]farm.Answer{}
+	for _, a := range answers {
+		byRollout[a.Rollout] = append(byRollout[a.Rollout], a)
+	}
+	for id, answers := range byRollout {
+		r, err := tx.Rollout(ctx, f.Job.Farm, id)
+		if err != nil {
+			return err
+		}
+		for _, a := range answers {
+			next := rollout.Record(r, a, tx.Now())
+			if err := c.record(ctx, tx, r, next, a); err != nil {
+				return err
+			}
+			r = next
+		}
+		if err := arm(ctx, tx, r.Farm, "advance", r.ID, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record writes the step that an answer changed, and tells of it.
+func (c *Controller) record(ctx context.Context, tx *store.Tx, was, is farm.Rollout, a farm.Answer) error {
+	before, after := step(was, a.Target), step(is, a.Target)
+	if before.Attempt != a.Attempt || before.Doing != a.Do {
+		return nil // from the past
+	}
+	if err := tx.PutStep(ctx, is.Farm, is.ID, after); err != nil {
+		return err
+	}
+	if len(a.Sights) > 0 {
+		if err := saw(ctx, tx, is.Farm, a.Target, a.Sights); err != nil {
+			return err
+		}
+	}
+	if before.State == after.State {
+		return nil
+	}
+	return tell(ctx, tx, stepEvent(is, after, a))
+}
+
+func step(r farm.Rollout, target string) farm.Step {
+	for _, s := range r.Steps {
+		if s.Target == target {
+			return s
+		}
+	}
+	return farm.Step{}
+}
+
+func stepEvent(r farm.Rollout, s farm.Step, a farm.Answer) farm.Event {
+	node, _, _ := strings.Cut(s.Group, "/")
+	e := farm.Event{
+		Farm: r.Farm, Kind: "step." + string(s.State), Site: r.Site, Node: node, Target: s.Target,
+		Rollout: r.ID, Version: r.To.ID, Text: s.Target + " is " + string(s.State),
+	}
+	switch s.State {
+	case farm.Verified:
+		e.Text = fmt.Sprintf("%s serves the new certificate, seen in %d handshakes", s.Target, handshakes(a.Sights))
+	case farm.Failed:
+		e.Level, e.Text = farm.Warn, fmt.Sprintf("%s: %s fault: %s", s.Target, s.Fault, s.Error)
+	case farm.Absent:
+		e.Level, e.Text = farm.Warn, s.Target+" is silent everywhere: the others go on; it is brought up to date when it is back"
+	case farm.Stuck:
+		e.Level, e.Text = farm.Alarm, s.Target+" could not be put back: "+a.Error
+		e.Hint = "it is tried again by itself; look at the node"
+	case farm.Restored:
+		e.Text = s.Target + " is back to what it had"
+	}
+	return e
+}
+
+func handshakes(sights []farm.Sight) (n int) {
+	for _, s := range sights {
+		n += s.Samples
+	}
+	return n
+}

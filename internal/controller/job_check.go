@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/renew"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A checked is what a check learned from the CA.
+type checked struct{ suggestion *farm.Suggestion }
+
+// workCheck asks the CA when it wants a site's newest version renewed, where
+// that is due to be asked.
+func (c *Controller) workCheck(ctx context.Context, j farm.Job) farm.Result {
+	var s standing
+	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
+		s, err = stand(ctx, tx, j.Farm, j.Subject)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return farm.Result{} // gone from farm.yaml
+	}
+	if err != nil {
+		return farm.Result{Err: err}
+	}
+	if s.newest.Issuer == "" || !renew.Due(s.facts(), c.Now()).Ask {
+		return farm.Result{Value: checked{}}
+	}
+	suggestion := c.suggest(ctx, j.Farm, s.newest)
+	return farm.Result{Value: checked{&suggestion}}
+}
+
+// suggest asks for renewal information. A CA that does not answer suggests
+// nothing: the share of life decides, and it is asked again in a while.
+func (c *Controller) suggest(ctx context.Context, farmName string, v farm.Version) farm.Suggestion {
+	now := c.Now()
+	account, _, err := c.account(ctx, farmName, v.Issuer)
+	var s farm.Suggestion
+	if err == nil {
+		s, err = account.Suggest(ctx, v.Leaves[0].Chain, now)
+	}
+	if err != nil {
+		c.Log.Warn("renewal information", "site", v.Site, "error", err)
+		s = farm.Suggestion{Ask: now.Add(6 * time.Hour)} // RFC 9773 §4.3.3
+	}
+	s.Leaf = leafOf(v)
+	return s
+}
+
+// applyCheck brings a site's certificate where it should be: an order where one
+// is due, a rollout where a target should hold another version.
+func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finished) error {
+	s, err := stand(ctx, tx, f.Job.Farm, f.Job.Subject)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if v, ok := f.Result.Value.(checked); ok && v.suggestion != nil && v.suggestion.Leaf == leafOf(s.newest) {
+		s.cert.ARI = keepChoice(s.cert.ARI, *v.suggestion)
+	}
+	now := tx.Now()
+	verdict := renew.Due(s.facts(), now)
+	before := s.cert.Verdict
+	s.cert.Verdict, s.cert.Next = verdict.Why, verdict.Again
+	if verdict.Due && s.cert.Intent == "" {
+		if err := c.intend(ctx, tx, &s, before); err != nil {
+			return err
+		}
+	}
+	if s.good.ID != "" && !s.cert.Retry.After(now) && now.Before(s.good.NotAfter()) {
+		if err := c.rollOut(ctx, tx, s.cert, s.good); err != nil {
+			return err
+		}
+	}
+	if s.cert.Retry.After(now) && (s.cert.Next.IsZero() || s.cert.Retry.Before(s.cert.Next)) {
+		s.cert.Next = s.cert.Retry
+	}
+	if err := tx.PutCertificate(ctx, s.cert); err != nil || s.cert.Next.IsZero() {
+		return err // an order runs: its end checks again
+	}
+	return arm(ctx, tx, f.Job.Farm, "check", s.site.Name, s.cert.Next)
+}
+
+// keepChoice keeps the random time that was chosen while the CA's window stays
+// the same: drawing again each time would favour early ones.
+func keepChoice(was, is farm.Suggestion) farm.Suggestion {
+	if was.Leaf == is.Leaf && was.Start.Equal(is.Start) && was.End.Equal(is.End) && !was.Chosen.IsZero() {
+		is.Chosen = was.Chosen
+	}
+	return is
+}
+
+// intend makes the orders that become the next version, one a key type, unless
+// the CA's limits say to wait.
+func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, before string) error {
+	answer, err := s.allow(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if !answer.OK {
+		s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+answer.Why, answer.Again
+		return waits(ctx, tx, s.cert, before)
+	}
+	o := farm.Order{
+		Farm: s.cert.Farm, Site: s.site.Name, Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile,
+		Intent: store.NewID("int"), State: farm.OrderNew, Created: tx.Now(), Updated: tx.Now(),
+	}
+	for _, kind := range s.site.KeyTypes {
+		o.ID, o.KeyType, o.Replaces = store.NewID("ord"), kind, s.replaces(kind)
+		if err := tx.PutOrder(ctx, o); err != nil {
+			return err
+		}
+		if err := tx.Enqueue(ctx, farm.Job{
+			Farm: o.Farm, Kind: "order", Subject: o.ID, Lane: "order " + store.Slot(o), RunAt: tx.Now(),
+		}); err != nil {
+			return err
+		}
+	}
+	s.cert.Intent, s.cert.LastOrder, s.cert.Next = o.Intent, tx.Now(), time.Time{}
+	if err := tx.SetWord(ctx, o.Farm, wordRenew+s.site.Name, ""); err != nil {
+		return err
+	}
+	return tell(ctx, tx, farm.Event{
+		Farm: o.Farm, Kind: "certificate.due", Site: o.Site,
+		Text: fmt.Sprintf("%s: ordering a certificate for %s", s.cert.Verdict, strings.Join(o.Names, ", ")),
+	})
+}
+
+// waits tells once that an order is put off.
+func waits(ctx context.Context, tx *store.Tx, cert farm.Certificate, before string) error {
+	if cert.Verdict == before {
+		return nil
+	}
+	e := farm.Event{Farm: cert.Farm, Kind: "certificate.waits", Level: farm.Warn, Site: cert.Site, Text: cert.Verdict}
+	if !cert.Next.IsZero() {
+		e.Hint = "it is ordered by itself at " + cert.Next.UTC().Format("2006-01-02 15:04 MST")
+	}
+	return tell(ctx, tx, e)
+}

@@ -1,0 +1,213 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// applyOrder writes an order's step. The last order of an intent that is done
+// makes the version, and the rollout that follows, in the same transaction.
+func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finished) error {
+	o, ok := f.Result.Value.(ordered)
+	if !ok {
+		return nil
+	}
+	was, err := tx.Order(ctx, o.order.Farm, o.order.ID)
+	if err != nil {
+		return err
+	}
+	if o.sealed != nil {
+		if err := tx.PutSealed(ctx, o.order.Farm, sealedKey, o.order.Key.Sealed, o.sealed); err != nil {
+			return err
+		}
+	}
+	if o.account != "" {
+		return arm(ctx, tx, o.order.Farm, "account", o.account, tx.Now())
+	}
+	o.order.Updated = tx.Now()
+	if err := tx.PutOrder(ctx, o.order); err != nil {
+		return err
+	}
+	if !o.holdUntil.IsZero() {
+		if err := hold(ctx, tx, o); err != nil {
+			return err
+		}
+	}
+	if err := tellOrder(ctx, tx, was, o); err != nil {
+		return err
+	}
+	if o.order.State == was.State || !o.order.State.Ended() {
+		return nil
+	}
+	return c.ended(ctx, tx, o.order)
+}
+
+// hold makes all orders of an account wait: one refusal stops them all.
+func hold(ctx context.Context, tx *store.Tx, o ordered) error {
+	i, err := tx.Issuer(ctx, o.order.Farm, o.order.Issuer)
+	if err != nil {
+		return err
+	}
+	a, err := tx.Account(ctx, o.order.Farm, i.Name, i.Directory)
+	if err != nil {
+		return err
+	}
+	a.HoldUntil, a.HoldWhy = o.holdUntil, o.holdWhy
+	return tx.PutAccount(ctx, a)
+}
+
+// tellOrder tells what a step of an order changed: its state, or the first time that
+// it fails in a new way.
+func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) error {
+	is := o.order
+	names := strings.Join(is.Names, ", ")
+	e := farm.Event{Farm: is.Farm, Site: is.Site, Order: is.ID, Kind: "order." + string(is.State)}
+	switch {
+	case o.held != "" && was.Error != is.Error:
+		e.Kind, e.Level = "preflight.wrong", farm.Alarm
+		e.Text = "order for " + names + " is held: " + o.held
+		e.Hint = "mend it and the order goes on by itself; `certfarm describe " + is.Site + "` shows the state"
+	case is.State == farm.OrderFailed && was.State != is.State:
+		e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, is.Error)
+	case is.Error != "" && was.Error == "":
+		e.Kind, e.Level = "order.error", farm.Warn
+		e.Text = fmt.Sprintf("order for %s: %s", names, is.Error)
+		e.Hint = "it is tried again at " + is.Again.UTC().Format("15:04:05 MST")
+	case is.State == was.State:
+		return nil
+	default:
+		e.Text = fmt.Sprintf("order for %s is %s", names, is.State)
+	}
+	return tell(ctx, tx, e)
+}
+
+// ended goes on when the last order of an intent has ended: with a version when
+// all are done; without when one failed.
+func (c *Controller) ended(ctx context.Context, tx *store.Tx, o farm.Order) error {
+	orders, err := tx.OrdersOfIntent(ctx, o.Farm, o.Intent)
+	if err != nil {
+		return err
+	}
+	failed := false
+	for _, other := range orders {
+		failed = failed || other.State == farm.OrderFailed
+	}
+	for _, other := range orders {
+		if other.State.Ended() {
+			continue
+		}
+		if !failed || other.State != farm.OrderNew {
+			return nil // it goes on
+		}
+		// The CA knows nothing of this one, and its leaf alone is no version.
+		other.State, other.Error = farm.OrderFailed, "another order of the same certificate failed"
+		if err := tx.PutOrder(ctx, other); err != nil {
+			return err
+		}
+	}
+	cert, err := tx.Certificate(ctx, o.Farm, o.Site)
+	if err != nil {
+		return err
+	}
+	cert.Intent = ""
+	if failed {
+		cert.Failures++
+	} else if err := c.newVersion(ctx, tx, &cert, orders); err != nil {
+		return err
+	}
+	if err := tx.PutCertificate(ctx, cert); err != nil {
+		return err
+	}
+	return arm(ctx, tx, o.Farm, "check", o.Site, tx.Now())
+}
+
+// newVersion keeps what an intent gave, and begins to roll it out.
+func (c *Controller) newVersion(ctx context.Context, tx *store.Tx, cert *farm.Certificate, orders []farm.Order) error {
+	o := orders[0]
+	v := farm.Version{
+		ID: store.NewID("ver"), Farm: o.Farm, Site: o.Site, Names: o.Names, Issuer: o.Issuer, Profile: o.Profile, Created: tx.Now(),
+	}
+	for _, o := range orders {
+		leaf, err := encode.Facts(o.Chain)
+		if err != nil {
+			return fmt.Errorf("chain of order %s: %w", o.ID, err)
+		}
+		leaf.Key, leaf.KeyType = o.Key, o.KeyType
+		v.Leaves = append(v.Leaves, leaf)
+	}
+	if err := tx.PutVersion(ctx, v); err != nil {
+		return err
+	}
+	cert.Version, cert.Failures, cert.Retries = v.ID, 0, 0
+	cert.ARI = farm.Suggestion{}
+	if err := tell(ctx, tx, farm.Event{
+		Farm: v.Farm, Kind: "version.issued", Site: v.Site, Version: v.ID,
+		Text: fmt.Sprintf("version %s is issued: valid until %s", farm.Short(leafOf(v)), v.NotAfter().UTC().Format("2006-01-02 15:04 MST")),
+	}); err != nil {
+		return err
+	}
+	return c.rollOut(ctx, tx, *cert, v)
+}
+
+// rollOut brings a version to the targets of its site that should hold another.
+func (c *Controller) rollOut(ctx context.Context, tx *store.Tx, cert farm.Certificate, v farm.Version) error {
+	site, err := tx.Site(ctx, v.Farm, v.Site)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	places, err := missing(ctx, tx, site, v)
+	if err != nil {
+		return err
+	}
+	reason := "renewal"
+	switch {
+	case cert.Retries > 0:
+		reason = "tried again"
+	case len(places) > 0 && len(places[0].Desired) == 0:
+		reason = "first installation"
+	}
+	_, err = start(ctx, tx, site, v.Farm, v, places, reason)
+	return err
+}
+
+// missing lists the targets of a site that should hold another version than v.
+// Those on a held node wait.
+func missing(ctx context.Context, tx *store.Tx, site farm.Site, v farm.Version) (places []farm.Place, err error) {
+	all, err := tx.Places(ctx, v.Farm, site.Name)
+	if err != nil {
+		return nil, err
+	}
+	order := map[string]int{}
+	for i, t := range site.Targets {
+		order[t.Name] = i
+	}
+	places = make([]farm.Place, len(site.Targets))
+	wanted := make([]bool, len(site.Targets))
+	for _, p := range all {
+		i, ok := order[p.Target.Name]
+		if !ok || p.Released || len(p.Desired) == 1 && p.Desired[0] == v.ID {
+			continue
+		}
+		held, err := tx.Word(ctx, v.Farm, wordHeld+p.Target.Node)
+		if err != nil {
+			return nil, err
+		}
+		places[i], wanted[i] = p, held == ""
+	}
+	var inOrder []farm.Place // as farm.yaml lists them: the canary is the first
+	for i, p := range places {
+		if wanted[i] {
+			inOrder = append(inOrder, p)
+		}
+	}
+	return inOrder, nil
+}

@@ -1,0 +1,111 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/certfarm/certfarm/internal/deploy/target"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/host/local"
+	"github.com/certfarm/certfarm/internal/host/ssh"
+	"github.com/certfarm/certfarm/internal/issue/acme"
+	"github.com/certfarm/certfarm/internal/notify"
+	"github.com/certfarm/certfarm/internal/probe"
+	"github.com/certfarm/certfarm/internal/prove"
+	"github.com/certfarm/certfarm/internal/prove/http01"
+	"github.com/certfarm/certfarm/internal/secret"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// Real is a Config with everything as it is in production. Close the closer when
+// the controller has ended.
+func Real(s *store.Store, keys *secret.Keyring, log *slog.Logger) (Config, io.Closer) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	lines := &lines{}
+	board := board{s}
+	return Config{
+		Store: s, Keys: keys, Log: log,
+		Kinds:     target.All(),
+		Hosts:     lines.host,
+		Issuers:   newIssuer,
+		Solvers:   map[string]prove.Solver{"http-01/gateway": http01.Gateway{Board: board}},
+		Prober:    probe.TLS{},
+		Preflight: Asker{}.Preflight,
+		Notifier:  notify.Log{Logger: log},
+	}, lines
+}
+
+// startTLS is what endpoints may be upgraded with.
+var startTLS = probe.StartTLS()
+
+func newIssuer(_ context.Context, c IssuerConfig) (Account, error) {
+	return acme.New(acme.Config{
+		Issuer: c.Issuer, AccountKey: c.AccountKey, AccountURL: c.AccountURL, EABHMAC: c.EABHMAC, Proxy: c.Proxy,
+		UserAgent: "certfarm",
+	})
+}
+
+// lines opens hosts through one pool, made when it is first needed since it asks
+// back of the controller.
+type lines struct {
+	mu   sync.Mutex
+	pool *ssh.Pool
+}
+
+func (l *lines) host(ctx context.Context, farmName string, n farm.Node, c Context) (host.Host, error) {
+	l.mu.Lock()
+	if l.pool == nil {
+		l.pool = ssh.NewPool(ssh.Source{
+			Key: c.Secret, Node: c.Node,
+			Local: func(n farm.Node) (host.Host, error) { return local.New(local.Config{Become: n.Become}), nil },
+		})
+	}
+	pool := l.pool
+	l.mu.Unlock()
+	return pool.Host(ctx, farmName, n)
+}
+
+// Close closes every line.
+func (l *lines) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pool == nil {
+		return nil
+	}
+	return l.pool.Close()
+}
+
+// board keeps HTTP-01 answers in the store, where any controller finds them.
+type board struct{ store *store.Store }
+
+func (b board) Put(ctx context.Context, token, value string) error {
+	return b.store.Update(ctx, func(tx *store.Tx) error {
+		return tx.PutChallenge(ctx, "", token, farm.Challenge{Type: http01.Method, Token: token, Value: value})
+	})
+}
+
+func (b board) Get(ctx context.Context, token string) (value string, ok bool, err error) {
+	var c farm.Challenge
+	err = b.store.View(ctx, func(tx *store.Tx) error {
+		c, err = tx.ChallengeByToken(ctx, token)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return "", false, nil
+	}
+	return c.Value, err == nil, err
+}
+
+func (b board) Remove(ctx context.Context, token string) error {
+	return b.store.Update(ctx, func(tx *store.Tx) error { return tx.RemoveChallenges(ctx, "", token) })
+}
+
+// ChallengeHandler answers HTTP-01 questions from the store.
+func (c *Controller) ChallengeHandler() http.Handler { return http01.Handler(board{c.Store}.Get) }

@@ -1,0 +1,219 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/rollout"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// The words that the store keeps for a farm.
+const (
+	wordFrozen = "frozen" // who froze it; empty: not frozen
+	wordHeld   = "held "  // + node: who holds it; nothing is changed on it
+)
+
+// start begins a rollout of a version to targets of a site. While another runs
+// for the site it does nothing but to supersede one that brings something older;
+// the site's check goes on when that has ended.
+func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v farm.Version, places []farm.Place, reason string) (started bool, err error) {
+	running, err := tx.RunningRollouts(ctx, farmName, site.Name)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range running {
+		if r.To.ID == v.ID || r.Superseded {
+			continue
+		}
+		r.Superseded = true
+		if err := tx.PutRollout(ctx, r); err != nil {
+			return false, err
+		}
+		if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
+			return false, err
+		}
+	}
+	if len(running) > 0 || len(places) == 0 {
+		return false, nil
+	}
+	s := rollout.Start{
+		ID: store.NewID("ro"), Farm: farmName, Site: site.Name, Reason: reason,
+		Policy: site.Policy, To: facts(v), Now: tx.Now(),
+	}
+	for _, p := range places {
+		t := rollout.Target{Target: p.Target}
+		for _, id := range p.Desired {
+			old, err := tx.Version(ctx, farmName, id)
+			if err != nil {
+				return false, fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
+			}
+			t.From = append(t.From, facts(old))
+			s.Changed = s.Changed || shape(old) != shape(v)
+			s.Forward = s.Forward || old.State == farm.VersionCompromised
+		}
+		s.Targets = append(s.Targets, t)
+	}
+	r, err := rollout.New(s)
+	if err != nil {
+		return false, err
+	}
+	if err := tx.PutRollout(ctx, r); err != nil {
+		return false, err
+	}
+	if err := tell(ctx, tx, farm.Event{
+		Farm: farmName, Kind: "rollout.started", Site: site.Name, Rollout: r.ID, Version: v.ID,
+		Text: fmt.Sprintf("%s: version %s goes to %d targets in %d waves", reason, farm.Short(leafOf(v)), len(r.Steps), len(r.Waves)),
+	}); err != nil {
+		return false, err
+	}
+	return true, arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
+}
+
+func facts(v farm.Version) farm.VersionFacts {
+	return farm.VersionFacts{ID: v.ID, NotBefore: v.NotBefore(), NotAfter: v.NotAfter(), State: v.State}
+}
+
+// shape is what clients may depend on, of all leaves in order.
+func shape(v farm.Version) (s string) {
+	for _, l := range v.Leaves {
+		s += fmt.Sprintf("%s %s %s %s\n", l.KeyType, l.Shape.Root, l.Shape.EKU, l.Shape.Names)
+	}
+	return s
+}
+
+func leafOf(v farm.Version) string {
+	if len(v.Leaves) == 0 {
+		return ""
+	}
+	return v.Leaves[0].Fingerprint
+}
+
+// finish writes what follows from a rollout's end: what each target should hold
+// from now on, what is late, and what happens next.
+func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
+	forward := r.Outcome == farm.Done || r.Outcome == farm.DonePartly || r.Outcome == farm.Halted
+	for _, s := range r.Steps {
+		p, err := tx.Place(ctx, r.Farm, s.Target)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c.settle(&p, r, s, forward, tx.Now())
+		if err := tx.PutPlace(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := c.after(ctx, tx, r); err != nil {
+		return err
+	}
+	if err := tell(ctx, tx, endEvent(r)); err != nil {
+		return err
+	}
+	if err := arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()); err != nil {
+		return err
+	}
+	return arm(ctx, tx, r.Farm, "look", r.Site, tx.Now())
+}
+
+// settle says what a target should hold after the rollout.
+func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward bool, now time.Time) {
+	switch {
+	case s.State == farm.Verified:
+		p.Desired, p.Late, p.Tries, p.Again = s.To, "", 0, time.Time{}
+		p.Reach, p.Drift, p.Since = farm.ReachUp, "", now
+	case forward:
+		// Absent, put back by itself, or stuck: it is late, and brought there by a
+		// rollout of its own.
+		p.Desired, p.Late = s.To, r.To.ID
+		p.Tries++
+		p.Again = now.Add(c.backoff(p.Tries))
+		if s.State == farm.Absent {
+			p.Reach, p.Again = farm.ReachDown, time.Time{}
+		}
+	case s.State == farm.Stuck:
+		p.Drift, p.Since = "could not be put back: "+s.Error, now
+	case s.Fault == farm.NodeFault:
+		p.Tries++
+		p.Again = now.Add(c.backoff(p.Tries))
+	}
+}
+
+// backoff is when the same version is tried again after it was restored: an hour,
+// then every six.
+func (c *Controller) backoff(tries int) time.Duration {
+	if tries <= 1 {
+		return c.Pace.Retry
+	}
+	return 6 * c.Pace.Retry
+}
+
+// after marks the version and plans the next try.
+func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
+	if len(r.Steps) == 0 {
+		return nil
+	}
+	cert, err := tx.Certificate(ctx, r.Farm, r.Site)
+	if err != nil {
+		return err
+	}
+	fault := slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.Fault == farm.VersionFault })
+	switch {
+	case fault && (r.Back != "" || r.Outcome == farm.Halted):
+		faulty, err := condemn(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if faulty {
+			cert.Failures++
+		}
+	case r.Outcome == farm.RolledBack || r.Outcome == farm.RolledBackPart:
+		cert.Retries++
+		cert.Retry = tx.Now().Add(c.backoff(cert.Retries))
+	default:
+		cert.Retries, cert.Retry = 0, time.Time{}
+	}
+	return tx.PutCertificate(ctx, cert)
+}
+
+// condemn marks a version that no target may serve: it is never rolled out again,
+// and a new one is ordered. One that is served well elsewhere is not at fault as
+// such, whatever this rollout met.
+func condemn(ctx context.Context, tx *store.Tx, r farm.Rollout) (bool, error) {
+	places, err := tx.Places(ctx, r.Farm, r.Site)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range places {
+		if slices.Contains(p.Desired, r.To.ID) && p.Drift == "" && p.Late == "" {
+			return false, nil
+		}
+	}
+	v, err := tx.Version(ctx, r.Farm, r.To.ID)
+	if err != nil {
+		return false, err
+	}
+	v.State, v.Reason = farm.VersionFaulty, r.Why
+	return true, tx.PutVersion(ctx, v)
+}
+
+func endEvent(r farm.Rollout) farm.Event {
+	e := farm.Event{
+		Farm: r.Farm, Kind: "rollout." + string(r.Outcome), Site: r.Site, Rollout: r.ID, Version: r.To.ID,
+		Text: fmt.Sprintf("%s: %s", r.Outcome, r.Why),
+	}
+	switch r.Outcome {
+	case farm.Done, farm.Superseded:
+	case farm.DonePartly:
+		e.Level, e.Hint = farm.Warn, "what is late is brought up to date by itself when it answers"
+	default:
+		e.Level, e.Hint = farm.Alarm, "the same version is tried again by itself; nothing new is ordered"
+	}
+	return e
+}

@@ -1,0 +1,90 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// The kinds of sealed records.
+const (
+	sealedKey     = "key"     // a leaf's private key
+	sealedAccount = "account" // an ACME account's key
+	sealedSecret  = "secret"  // what `certfarm secret set` was given
+)
+
+// sealID binds a sealed record to its place, so that one cannot stand in for
+// another.
+func sealID(farmName, kind, name string) string { return farmName + "/" + kind + "/" + name }
+
+func (c *Controller) seal(farmName, kind, name string, s farm.Secret) ([]byte, error) {
+	sealed, err := c.Keys.Seal(sealID(farmName, kind, name), s)
+	if err != nil {
+		return nil, fmt.Errorf("sealing %s %s: %w", kind, name, err)
+	}
+	return sealed, nil
+}
+
+// unseal reads a sealed record.
+func (c *Controller) unseal(ctx context.Context, farmName, kind, name string) (farm.Secret, error) {
+	var sealed []byte
+	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
+		sealed, err = tx.Sealed(ctx, farmName, kind, name)
+		return err
+	})
+	if err != nil {
+		return farm.Secret{}, fmt.Errorf("%s %s: %w", kind, name, err)
+	}
+	return c.Keys.Open(sealID(farmName, kind, name), sealed)
+}
+
+// Secret reads a secret that farm.yaml names.
+func (c *Controller) Secret(ctx context.Context, farmName string, ref farm.SecretRef) (farm.Secret, error) {
+	switch {
+	case ref.IsZero():
+		return farm.Secret{}, nil
+	case ref.Secret != "":
+		s, err := c.unseal(ctx, farmName, sealedSecret, ref.Secret)
+		if err != nil {
+			return s, fmt.Errorf("%w (give it with `certfarm secret set %s`)", err, ref.Secret)
+		}
+		return s, nil
+	case !c.InPlace:
+		return farm.Secret{}, fmt.Errorf("%s: a controller reads only secrets that `certfarm secret set` sealed", ref)
+	case ref.File != "":
+		b, err := os.ReadFile(ref.File)
+		return farm.NewSecret(b), err
+	}
+	s, ok := os.LookupEnv(ref.Env)
+	if !ok {
+		return farm.Secret{}, fmt.Errorf("%s is not set", ref)
+	}
+	return farm.NewSecret([]byte(s)), nil
+}
+
+// Node finds a node of a farm.
+func (c *Controller) Node(ctx context.Context, farmName, name string) (n farm.Node, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		n, err = tx.Node(ctx, farmName, name)
+		return err
+	})
+	return n, err
+}
+
+// bundles opens a version with its keys.
+func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle, error) {
+	var all []farm.Bundle
+	for _, l := range v.Leaves {
+		key, err := c.unseal(ctx, v.Farm, sealedKey, l.Key.Sealed)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, farm.Bundle{
+			Version: v.ID, Leaf: l.Fingerprint, KeyType: l.KeyType, Names: v.Names, Chain: l.Chain, Key: key,
+		})
+	}
+	return all, nil
+}
