@@ -1,0 +1,61 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test setup check cross lint bench fuzz soak tools
+
+GOLANGCI := v2.15.0
+FUZZTIME ?= 30s
+SOAKTIME ?= 12h
+ARGS ?=
+
+# Debian keeps servers in sbin, and PostgreSQL's in a folder of its own.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin)))
+
+# In CI a test that lacks a server fails instead of being skipped.
+ifeq ($(CI),true)
+export CERTFARM_REQUIRE ?= 1
+endif
+
+# The race detector needs a C compiler; everything else is built without cgo.
+RACE = $$(command -v gcc >/dev/null && echo -race || true)
+
+help: ## list the tasks
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-7s %s\n", $$1, $$2}'
+
+run: ## a whole farm on this machine (ARGS="--nodes 5")
+	go run ./cmd/certfarm lab $(ARGS)
+
+test: setup check cross tools ## all that CI runs: servers, format, vet, cross builds, tests
+	race=$(RACE); CGO_ENABLED=$${race:+1} go test -json -vet=off $$race -p 2 -timeout 20m ./... | bin/tally
+
+setup:
+	@scripts/setup
+
+check:
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt these files:"; echo "$$out"; exit 1; }
+	go vet ./...
+
+cross:
+	@for os in linux windows darwin; do for arch in amd64 arm64; do \
+		echo "go build for $$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build ./...; done; done
+
+tools:
+	@CGO_ENABLED=0 go build -o bin/tally ./tools/tally
+
+bin/golangci-lint-$(GOLANGCI):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv bin/golangci-lint $@
+
+lint: bin/golangci-lint-$(GOLANGCI) ## the style budgets and what linters find
+	bin/golangci-lint-$(GOLANGCI) run ./...
+
+bench: ## one line a figure (never fails for a slow one)
+	@shopt -s nullglob; for main in bench/*/main.go; do go run "./$${main%/main.go}"; done
+
+fuzz: ## every fuzz target, FUZZTIME=30s each
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file name; do \
+		name=$${name#func }; dir=$$(dirname "$$file"); echo "$$name in $$dir"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null; done
+
+soak: tools ## the tests with many more rounds, SOAKTIME=12h at most
+	race=$(RACE); CERTFARM_SOAK=1 CGO_ENABLED=$${race:+1} go test -json $$race -count=1 -p 1 -timeout $(SOAKTIME) ./... | bin/tally
