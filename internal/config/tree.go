@@ -97,10 +97,15 @@ var noAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
 // second asks goccy/go-yaml for its view. Its time and its stack grow with the
 // square of some texts, so it is only asked about small and tame ones.
 func second(text []byte) (line, column int, problem string) {
-	const most, brackets, blank = 64 << 10, 500, 100
+	const most, brackets, blank, wide = 64 << 10, 500, 100, 2000
 	if len(text) > most || bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) > brackets ||
 		bytes.Contains(text, bytes.Repeat([]byte("\n"), blank)) {
 		return 0, 0, ""
+	}
+	for line := range bytes.Lines(text) {
+		if len(line) > wide {
+			return 0, 0, ""
+		}
 	}
 	defer func() {
 		if recover() != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
+	"strconv"
 
 	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/deploy"
@@ -138,18 +140,37 @@ func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p P
 			return err
 		}
 	}
-	for _, s := range f.Sites {
-		if err := arm(ctx, tx, f.Name, "check", s.Name, tx.Now()); err != nil {
-			return err
-		}
-		if err := arm(ctx, tx, f.Name, "look", s.Name, tx.Now()); err != nil {
-			return err
+	if err := tx.SetWord(ctx, f.Name, wordSites, strconv.Itoa(len(f.Sites))); err != nil {
+		return err
+	}
+	for _, name := range touched(f, p.Changes) {
+		for _, kind := range []string{"check", "look"} {
+			if err := arm(ctx, tx, f.Name, kind, name, tx.Now()); err != nil {
+				return err
+			}
 		}
 	}
 	return tell(ctx, tx, farm.Event{
 		Farm: f.Name, Kind: "farm.applied", Actor: by,
 		Text: fmt.Sprintf("revision %d applied: %d changes", p.Revision, len(p.Changes)),
 	})
+}
+
+// touched lists the sites that changes concern: all, where a node, an issuer or
+// the farm's settings change.
+func touched(f farm.Farm, changes []plan.Change) []string {
+	concerned := map[string]bool{}
+	for _, ch := range changes {
+		switch ch.Do {
+		case plan.Node, plan.Issuer, plan.Settings:
+			for _, s := range f.Sites {
+				concerned[s.Name] = true
+			}
+		default:
+			concerned[ch.Name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(concerned))
 }
 
 // FarmText returns the newest farm.yaml as it was written, comments too.
@@ -167,7 +188,7 @@ func (c *Controller) Farms(ctx context.Context) (names []string, err error) {
 		names, err = tx.Farms(ctx)
 		return err
 	})
-	sort.Strings(names)
+	slices.Sort(names)
 	return names, err
 }
 

@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -103,7 +105,76 @@ func (c *Controller) Import(ctx context.Context, farmName, siteName string, chai
 		}); err != nil {
 			return err
 		}
+		if err := observed(ctx, tx, farmName, siteName); err != nil {
+			return err
+		}
 		return arm(ctx, tx, farmName, "check", siteName, tx.Now())
 	})
 	return v, err
+}
+
+// Rekey makes a new master key, seals everything under it, and forgets the old
+// one. It returns how many records were sealed anew. Cut short, it leaves both
+// keys in the file, and may be repeated.
+func (c *Controller) Rekey(ctx context.Context, by string) (n int, err error) {
+	rotated, err := c.keyring().Rotate()
+	if err != nil {
+		return 0, err
+	}
+	c.keys.Store(rotated)
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		n = 0
+		for r, err := range tx.AllSealed(ctx) {
+			if err != nil {
+				return err
+			}
+			again, changed, err := rotated.Reseal(secret.RecordID(r.Farm, r.Kind, r.Name), r.Sealed)
+			if err != nil {
+				return err
+			}
+			if !changed {
+				continue
+			}
+			n++
+			if err := tx.PutSealed(ctx, r.Farm, r.Kind, r.Name, again); err != nil {
+				return err
+			}
+		}
+		farms, err := tx.Farms(ctx)
+		if err != nil {
+			return err
+		}
+		for _, f := range farms {
+			if err := tell(ctx, tx, farm.Event{Farm: f, Kind: "keys.rekeyed", Actor: by, Text: by + " changed the master key"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	// A record that was sealed under the old key while the transaction waited
+	// would be lost with it.
+	if err := c.Store.View(ctx, func(tx *store.Tx) error { return allUnder(ctx, tx, rotated) }); err != nil {
+		return n, err
+	}
+	retired, err := rotated.Retire()
+	if err != nil {
+		return n, err
+	}
+	c.keys.Store(retired)
+	return n, nil
+}
+
+func allUnder(ctx context.Context, tx *store.Tx, k *secret.Keyring) error {
+	for r, err := range tx.AllSealed(ctx) {
+		if err != nil {
+			return err
+		}
+		if _, changed, err := k.Reseal(secret.RecordID(r.Farm, r.Kind, r.Name), r.Sealed); err != nil || changed {
+			return errors.Join(err, refuseIf(changed, "a secret was written while the master key changed", "run `certfarm rekey` again"))
+		}
+	}
+	return nil
 }

@@ -175,6 +175,9 @@ func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error
 		if err := tx.SetWord(ctx, farmName, wordRenew+site, by); err != nil {
 			return err
 		}
+		if err := observed(ctx, tx, farmName, site); err != nil { // a person says what to do
+			return err
+		}
 		return arm(ctx, tx, farmName, "check", site, tx.Now())
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
@@ -99,6 +100,7 @@ type Controller struct {
 	Config
 	kinds  map[string]kind
 	issued *issuers
+	keys   atomic.Pointer[secret.Keyring] // Config.Keys, until a rekey
 }
 
 // A kind is one kind of job: the work, done outside any transaction, and what is
@@ -121,6 +123,7 @@ func New(c Config) *Controller {
 	}
 	c.Pace = c.Pace.orDefaults()
 	ctl := &Controller{Config: c, issued: newIssuers()}
+	ctl.keys.Store(c.Keys)
 	ctl.kinds = map[string]kind{
 		"check":   {ctl.workCheck, ctl.applyCheck},
 		"account": {ctl.workAccount, ctl.applyAccount},
@@ -170,9 +173,19 @@ func (c *Controller) Run(ctx context.Context) error {
 	return r.Run(ctx)
 }
 
-// begin arms what every farm keeps going by itself.
+// begin makes sure that the master key belongs to the store, and arms what every
+// farm keeps going by itself.
 func (c *Controller) begin(ctx context.Context) error {
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
+		for r, err := range tx.AllSealed(ctx) {
+			if err == nil {
+				err = c.keyring().Check(r.Sealed)
+			}
+			if err != nil {
+				return err
+			}
+			break // one is enough: all are sealed under keys of one file
+		}
 		farms, err := tx.Farms(ctx)
 		if err != nil {
 			return err

@@ -22,7 +22,6 @@ type act struct {
 	farm.Rollout
 	step     farm.Step
 	place    farm.Place
-	site     farm.Site
 	version  farm.Version
 	from     []farm.Version
 	roots    string
@@ -90,9 +89,6 @@ func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout, targ
 		}
 	}
 	if a.place, err = tx.Place(ctx, r.Farm, target); err != nil {
-		return a, err
-	}
-	if a.site, err = tx.Site(ctx, r.Farm, r.Site); err != nil {
 		return a, err
 	}
 	if a.version, err = tx.Version(ctx, r.Farm, r.To.ID); err != nil {

@@ -22,6 +22,9 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 	if err != nil {
 		return err
 	}
+	if is, err := observing(ctx, tx, r.Farm, r.Site); err != nil || is {
+		return errors.Join(err, arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()))
+	}
 	if err := refresh(ctx, tx, &r); err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 	if err != nil {
 		return err
 	}
+	if is, err := observing(ctx, tx, f.Job.Farm, s.site.Name); err != nil || is {
+		return errors.Join(err, arm(ctx, tx, f.Job.Farm, "look", s.site.Name, tx.Now()))
+	}
 	if v, ok := f.Result.Value.(checked); ok && v.suggestion != nil && v.suggestion.Leaf == leafOf(s.newest) {
 		s.cert.ARI = keepChoice(s.cert.ARI, *v.suggestion)
 	}

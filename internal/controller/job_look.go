@@ -3,10 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
-	"reflect"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -82,7 +80,7 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 			return err
 		}
 		for _, p := range all {
-			if !p.Released && len(p.Desired) > 0 {
+			if !p.Released && (len(p.Desired) > 0 || p.Tries > 0) {
 				w.places = append(w.places, p)
 			}
 		}
@@ -98,7 +96,11 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 			return err
 		}
 		running, err := tx.RunningRollouts(ctx, farmName, name)
-		w.busy = len(running) > 0
+		if err != nil {
+			return err
+		}
+		only, err := observing(ctx, tx, farmName, name)
+		w.busy = len(running) > 0 && !only
 		return err
 	})
 	return w, err
@@ -116,7 +118,9 @@ func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance
 		q.KeyTypes = append(q.KeyTypes, l.KeyType)
 	}
 	g.sights = c.look(ctx, p.Farm, p.Target, q)
-	g.drift, g.ours = probe.Drifted(desired, older, g.sights, c.Now())
+	if len(desired) > 0 { // else it is not installed yet, and that was tried
+		g.drift, g.ours = probe.Drifted(desired, older, g.sights, c.Now())
+	}
 	silent := probe.Silent(g.sights)
 	g.reach = farm.ReachUp
 	if silent || p.Late != "" || p.Reach != farm.ReachUp || p.Tries > 0 {
@@ -171,7 +175,8 @@ func (c *Controller) sample(ctx context.Context, w watched) map[string]probe.Tal
 	return tallies
 }
 
-// applyLook writes what changed, and heals what is ours to heal.
+// applyLook writes what changed, heals what is ours to heal, and says when to
+// look again.
 func (c *Controller) applyLook(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	l, ok := f.Result.Value.(looked)
 	if !ok {
@@ -181,165 +186,31 @@ func (c *Controller) applyLook(ctx context.Context, tx *store.Tx, f farm.Finishe
 	if err != nil {
 		return err
 	}
-	running, err := tx.RunningRollouts(ctx, f.Job.Farm, site.Name)
+	again, err := c.lookAgain(ctx, tx, f.Job.Farm)
 	if err != nil {
 		return err
 	}
-	again := c.Pace.Look
-	if len(running) == 0 { // else what was seen is of before it began
-		for _, g := range l.glances {
-			late, err := c.noticed(ctx, tx, f.Job.Farm, site, g)
-			if err != nil {
-				return err
-			}
-			if late {
-				again = c.Pace.Late
-			}
-		}
-		if err := disagreements(ctx, tx, f.Job.Farm, site, l.tallies); err != nil {
-			return err
-		}
+	late, err := c.noticedAll(ctx, tx, f.Job.Farm, site, l)
+	if err != nil {
+		return err
+	}
+	if late {
+		again = c.Pace.Late
 	}
 	return arm(ctx, tx, f.Job.Farm, "look", site.Name, tx.Now().Add(again))
 }
 
-// noticed writes what a glance changed. It reports that the target wants to be
-// looked at again soon.
-func (c *Controller) noticed(ctx context.Context, tx *store.Tx, farmName string, site farm.Site, g glance) (late bool, err error) {
-	p, err := tx.Place(ctx, farmName, g.target)
-	if err != nil {
-		return false, err
-	}
-	was := p
-	back := g.reach == farm.ReachUp && was.Reach != farm.ReachUp && was.Reach != farm.ReachUnknown
-	p.Reach, p.Drift = g.reach, g.drift
-	if p.Reach != was.Reach || p.Drift != was.Drift {
-		p.Since = tx.Now()
-	}
-	if p.Drift == "" && p.Late != "" { // a person brought it up to date
-		p.Late, p.Tries = "", 0
-	}
-	if seen(was.Sights) != seen(g.sights) || p.Reach != was.Reach || p.Drift != was.Drift {
-		p.Sights, p.Looked = g.sights, tx.Now()
-	}
-	if back {
-		p.Again = time.Time{} // it answers: try at once
-	}
-	if !reflect.DeepEqual(p, was) {
-		if err := tx.PutPlace(ctx, p); err != nil {
-			return false, err
-		}
-	}
-	if err := noticedEvents(ctx, tx, site, was, p); err != nil {
-		return false, err
-	}
-	if back {
-		if err := c.retryNow(ctx, tx, farmName, site.Name); err != nil {
-			return false, err
-		}
-	}
-	return p.Drift != "" || p.Late != "" || p.Reach != farm.ReachUp, c.heal(ctx, tx, site, p, g.ours)
-}
+// looksPerSecond is the most sites of a farm that are looked at in a second:
+// above that the interval stretches.
+const looksPerSecond = 20
 
-// seen is what of some sights is worth writing down: not their times.
-func seen(sights []farm.Sight) string {
-	var b strings.Builder
-	for _, s := range sights {
-		fmt.Fprintln(&b, s.Endpoint.Address, s.Answered, s.Fingerprint, s.Trusted, s.Distrust)
+func (c *Controller) lookAgain(ctx context.Context, tx *store.Tx, farmName string) (time.Duration, error) {
+	text, err := tx.Word(ctx, farmName, wordSites)
+	if err != nil || text == "" {
+		return c.Pace.Look, err
 	}
-	return b.String()
-}
-
-// retryNow rolls a restored version out again at once: the node that failed
-// answers.
-func (c *Controller) retryNow(ctx context.Context, tx *store.Tx, farmName, site string) error {
-	cert, err := tx.Certificate(ctx, farmName, site)
-	if err != nil || cert.Retry.IsZero() {
-		return err
-	}
-	cert.Retry = tx.Now()
-	if err := tx.PutCertificate(ctx, cert); err != nil {
-		return err
-	}
-	return arm(ctx, tx, farmName, "check", site, tx.Now())
-}
-
-// heal begins a one-target rollout where the target does not serve what it
-// should, it can be worked on, and what it serves is nobody else's.
-func (c *Controller) heal(ctx context.Context, tx *store.Tx, site farm.Site, p farm.Place, ours bool) error {
-	if p.Drift == "" || p.Reach != farm.ReachUp || !ours || p.Again.After(tx.Now()) {
-		return nil
-	}
-	if site.Policy.Drift == farm.Report && p.Late == "" {
-		return nil
-	}
-	if held, err := tx.Word(ctx, p.Farm, wordHeld+p.Target.Node); err != nil || held != "" {
-		return err
-	}
-	v, err := tx.Version(ctx, p.Farm, p.Desired[0])
-	if err != nil || v.State != farm.VersionGood {
-		return err
-	}
-	reason := "drift healed"
-	if p.Late != "" {
-		reason = "late target brought up to date"
-	}
-	_, err = start(ctx, tx, site, p.Farm, v, []farm.Place{p}, reason)
-	return err
-}
-
-func noticedEvents(ctx context.Context, tx *store.Tx, site farm.Site, was, is farm.Place) error {
-	e := farm.Event{Farm: is.Farm, Site: site.Name, Node: is.Target.Node, Target: is.Target.Name}
-	if is.Reach != was.Reach && was.Reach != farm.ReachUnknown {
-		e.Kind, e.Level, e.Text = "target."+string(is.Reach), farm.Warn, is.Target.Name+" cannot be reached and serves nothing"
-		switch is.Reach {
-		case farm.ReachHalf:
-			e.Text = is.Target.Name + " serves, but cannot be reached for deployment"
-		case farm.ReachUp:
-			e.Level, e.Text = farm.Info, is.Target.Name+" answers again"
-		}
-		if err := tell(ctx, tx, e); err != nil {
-			return err
-		}
-	}
-	if is.Drift == was.Drift {
-		return nil
-	}
-	e.Kind, e.Level, e.Text = "target.drift", farm.Warn, is.Target.Name+": "+is.Drift
-	if is.Drift == "" {
-		e.Kind, e.Level, e.Text = "target.in-step", farm.Info, is.Target.Name+" serves what it should again"
-	}
-	return tell(ctx, tx, e)
-}
-
-// disagreements tells of balancers behind which something else is served. That
-// asks for attention; it is never a reason to restore.
-func disagreements(ctx context.Context, tx *store.Tx, farmName string, site farm.Site, tallies map[string]probe.Tally) error {
-	for address, t := range tallies {
-		word := "balancer " + site.Name + " " + address
-		was, err := tx.Word(ctx, farmName, word)
-		if err != nil {
-			return err
-		}
-		is := ""
-		if _, ok := t.Agreed(); !ok {
-			is = fmt.Sprintf("%d connections met %d leaves, %d failed", t.Sights, len(t.Leaves), t.Failed)
-		}
-		if (is == "") == (was == "") {
-			continue
-		}
-		if err := tx.SetWord(ctx, farmName, word, is); err != nil {
-			return err
-		}
-		e := farm.Event{Farm: farmName, Site: site.Name, Kind: "balancer.agrees", Text: "balancer " + address + " serves one certificate"}
-		if is != "" {
-			e.Kind, e.Level, e.Text = "balancer.disagrees", farm.Warn, "balancer "+address+": "+is
-		}
-		if err := tell(ctx, tx, e); err != nil {
-			return err
-		}
-	}
-	return nil
+	sites, err := strconv.Atoi(text)
+	return max(c.Pace.Look, time.Duration(sites)*time.Second/looksPerSecond), err
 }
 
 // saw keeps what an act saw of a target.

@@ -172,6 +172,8 @@ func (c *Controller) rollOut(ctx context.Context, tx *store.Tx, cert farm.Certif
 	switch {
 	case cert.Retries > 0:
 		reason = "tried again"
+	case v.ID != cert.Version:
+		reason = "an earlier version is brought back"
 	case len(places) > 0 && len(places[0].Desired) == 0:
 		reason = "first installation"
 	}

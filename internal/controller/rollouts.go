@@ -16,6 +16,7 @@ import (
 const (
 	wordFrozen = "frozen" // who froze it; empty: not frozen
 	wordHeld   = "held "  // + node: who holds it; nothing is changed on it
+	wordSites  = "sites"  // how many there are
 )
 
 // start begins a rollout of a version to targets of a site. While another runs

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -16,12 +17,11 @@ const (
 	sealedSecret  = "secret"  // what `certfarm secret set` was given
 )
 
-// sealID binds a sealed record to its place, so that one cannot stand in for
-// another.
-func sealID(farmName, kind, name string) string { return farmName + "/" + kind + "/" + name }
+// keyring is the master keys at hand.
+func (c *Controller) keyring() *secret.Keyring { return c.keys.Load() }
 
 func (c *Controller) seal(farmName, kind, name string, s farm.Secret) ([]byte, error) {
-	sealed, err := c.Keys.Seal(sealID(farmName, kind, name), s)
+	sealed, err := c.keyring().Seal(secret.RecordID(farmName, kind, name), s)
 	if err != nil {
 		return nil, fmt.Errorf("sealing %s %s: %w", kind, name, err)
 	}
@@ -38,7 +38,7 @@ func (c *Controller) unseal(ctx context.Context, farmName, kind, name string) (f
 	if err != nil {
 		return farm.Secret{}, fmt.Errorf("%s %s: %w", kind, name, err)
 	}
-	return c.Keys.Open(sealID(farmName, kind, name), sealed)
+	return c.keyring().Open(secret.RecordID(farmName, kind, name), sealed)
 }
 
 // Secret reads a secret that farm.yaml names.

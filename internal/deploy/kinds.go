@@ -128,3 +128,6 @@ func (k Kind) Fields() []string {
 	}
 	return names
 }
+
+// Option tells which option is wrong, how, and what to do.
+func (e *FieldError) Option() (field, problem, hint string) { return e.Field, e.Problem, e.Hint }

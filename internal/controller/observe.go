@@ -1,0 +1,107 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// A restored backup may be long past: the farm may serve newer certificates than
+// it knows. So a site of a restored farm is only looked at, until what its
+// targets serve is known to be ours, or a person says what to do. Nothing is
+// ordered or rolled out before.
+
+// wordObserved + site is set when a site of a restored farm has been looked at.
+const wordObserved = "observed "
+
+// observing reports that a site must be looked at before anything is done.
+func observing(ctx context.Context, tx *store.Tx, farmName, site string) (bool, error) {
+	since, err := tx.Word(ctx, farmName, store.Observing)
+	if err != nil || since == "" {
+		return false, err
+	}
+	seen, err := tx.Word(ctx, farmName, wordObserved+site)
+	return seen != since, err
+}
+
+// observed marks a site as looked at.
+func observed(ctx context.Context, tx *store.Tx, farmName, site string) error {
+	since, err := tx.Word(ctx, farmName, store.Observing)
+	if err != nil || since == "" {
+		return err
+	}
+	if err := tx.SetWord(ctx, farmName, wordObserved+site, since); err != nil {
+		return err
+	}
+	running, err := tx.RunningRollouts(ctx, farmName, site)
+	if err != nil {
+		return err
+	}
+	for _, r := range running { // what ran when the backup was made goes on
+		if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return arm(ctx, tx, farmName, "check", site, tx.Now())
+}
+
+// observe takes what the targets of a site serve for what they should hold, where
+// it is one of our versions. Where it is a certificate that the backup does not
+// know, a person must say what to do.
+func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances []glance) error {
+	versions, err := tx.Versions(ctx, farmName, site)
+	if err != nil {
+		return err
+	}
+	for _, g := range glances {
+		p, err := tx.Place(ctx, farmName, g.target)
+		if err != nil {
+			return err
+		}
+		if g.drift != "" && !g.ours {
+			return unknown(ctx, tx, p, g)
+		}
+		if v := servedVersion(versions, g.sights); v != "" && !slices.Equal(p.Desired, []string{v}) {
+			p.Desired, p.Late, p.Drift = []string{v}, "", ""
+			if err := tx.PutPlace(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return observed(ctx, tx, farmName, site)
+}
+
+// servedVersion is the version that every endpoint that answers serves.
+func servedVersion(versions []farm.Version, sights []farm.Sight) (id string) {
+	for _, s := range sights {
+		if !s.Answered {
+			continue
+		}
+		i := slices.IndexFunc(versions, func(v farm.Version) bool {
+			return slices.ContainsFunc(s.Fingerprint, func(f string) bool { return slices.Contains(v.Fingerprints(), f) })
+		})
+		if i < 0 || id != "" && versions[i].ID != id {
+			return ""
+		}
+		id = versions[i].ID
+	}
+	return id
+}
+
+func unknown(ctx context.Context, tx *store.Tx, p farm.Place, g glance) error {
+	if p.Drift == g.drift {
+		return nil // said before
+	}
+	p.Drift, p.Since, p.Sights, p.Looked = g.drift, tx.Now(), g.sights, tx.Now()
+	if err := tx.PutPlace(ctx, p); err != nil {
+		return err
+	}
+	return tell(ctx, tx, farm.Event{
+		Farm: p.Farm, Kind: "restore.unknown", Level: farm.Alarm, Site: p.Target.Site, Node: p.Target.Node, Target: p.Target.Name,
+		Text: fmt.Sprintf("%s: %s; the restored backup does not know it, so nothing is changed", p.Target.Name, g.drift),
+		Hint: fmt.Sprintf("`certfarm import %s …` makes it ours, `certfarm renew %s` replaces it", p.Target.Site, p.Target.Site),
+	})
+}
