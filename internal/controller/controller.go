@@ -10,7 +10,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -167,7 +166,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		workers = 64
 	}
 	r := job.Runner{
-		Queue: queue{c}, Handlers: handlers, Workers: workers,
+		Queue: store.Queue{Store: c.Store, Owner: c.Owner, Apply: c.apply}, Handlers: handlers, Workers: workers,
 		Lease: c.Pace.Lease, Wake: c.Store.Changed(), Log: c.Log,
 	}
 	return r.Run(ctx)
@@ -199,27 +198,6 @@ func (c *Controller) begin(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// queue is the store as a job.Queue.
-type queue struct{ c *Controller }
-
-func (q queue) Claim(ctx context.Context, n int, lease time.Duration) ([]farm.Job, time.Time, error) {
-	return q.c.Store.Claim(ctx, q.c.Owner, n, lease)
-}
-
-func (q queue) Renew(ctx context.Context, jobs []farm.Job, lease time.Duration) ([]string, error) {
-	return q.c.Store.Renew(ctx, q.c.Owner, jobs, lease)
-}
-
-func (q queue) Finish(ctx context.Context, done []farm.Finished) []error {
-	errs := q.c.Store.Finish(ctx, q.c.Owner, done, q.c.apply)
-	for i, err := range errs {
-		if errors.Is(err, store.ErrLost) {
-			errs[i] = fmt.Errorf("%w: %w", job.ErrLost, err)
-		}
-	}
-	return errs
 }
 
 // apply writes what came of a job.

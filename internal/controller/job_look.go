@@ -161,7 +161,11 @@ func (c *Controller) reached(ctx context.Context, p farm.Place) bool {
 }
 
 // sample asks each balancer often enough that every node should have answered.
+// Before the first installation there is nothing to agree on.
 func (c *Controller) sample(ctx context.Context, w watched) map[string]probe.Tally {
+	if !slices.ContainsFunc(w.places, func(p farm.Place) bool { return len(p.Desired) > 0 }) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	tallies := map[string]probe.Tally{}

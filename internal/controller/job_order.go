@@ -161,7 +161,7 @@ func (c *Controller) preflight(ctx context.Context, o ordering) (hold bool, why 
 		return false, "", nil
 	}
 	ch := farm.Challenge{Type: http01.Method, Name: o.order.Names[0]}
-	ch.Token, ch.Value = http01.NewQuestion()
+	ch.Token, ch.Value = http01.Question(fmt.Sprint(o.order.ID, " ", o.order.Tries))
 	receipt, err := o.solver.Present(ctx, ch)
 	if err != nil {
 		return false, "", err
@@ -267,19 +267,21 @@ func orderPause(tries int) time.Duration {
 	return 24 * time.Hour
 }
 
-// cleanUp takes away what was put up for an order that has ended.
+// cleanUp takes away what was put up for an order that has ended. It goes by the
+// challenges: a receipt may have been lost on the way to the store.
 func (c *Controller) cleanUp(ctx context.Context, o ordering) farm.Result {
 	left := false
 	o.order.Authz = append([]farm.Authz(nil), o.order.Authz...)
 	for i := range o.order.Authz {
 		a := &o.order.Authz[i]
-		if a.Receipt == nil || o.solver == nil {
+		if a.Receipt == nil && a.Challenge.Token == "" || o.solver == nil {
 			continue
 		}
 		if err := o.solver.CleanUp(ctx, a.Challenge, a.Receipt); err != nil {
 			return farm.Result{Err: fmt.Errorf("taking away the answer for %s: %w", a.Name, err)}
 		}
-		a.Receipt, left = nil, true
+		left = left || a.Receipt != nil
+		a.Receipt = nil
 	}
 	if !left {
 		return farm.Result{}

@@ -9,41 +9,43 @@ import (
 
 // A Certificate is a site's certificate through all its versions.
 type Certificate struct {
-	Farm, Site string
-	Version    string     // id of the newest version; empty before the first
-	Verdict    string     // why it is or is not due, for people
-	Next       time.Time  // when it is looked at again
-	ARI        Suggestion // what the CA last suggested for the newest version
-	Failures   int        // orders that failed since the last success
-	LastOrder  time.Time  // when the last order was begun
-	Intent     string     // the intent whose orders run; empty: none
-	Retries    int        // rollouts of the newest version that were restored in a row
-	Retry      time.Time  // when it is rolled out again
+	Farm      string     `json:"farm,omitzero"`
+	Site      string     `json:"site,omitzero"`
+	Version   string     `json:"version,omitzero"`    // id of the newest version; empty before the first
+	Verdict   string     `json:"verdict,omitzero"`    // why it is or is not due, for people
+	Next      time.Time  `json:"next,omitzero"`       // when it is looked at again
+	ARI       Suggestion `json:"ari,omitzero"`        // what the CA last suggested for the newest version
+	Failures  int        `json:"failures"`            // orders that failed since the last success
+	LastOrder time.Time  `json:"last_order,omitzero"` // when the last order was begun
+	Intent    string     `json:"intent,omitzero"`     // the intent whose orders run; empty: none
+	Retries   int        `json:"retries"`             // rollouts of the newest version that were restored in a row
+	Retry     time.Time  `json:"retry,omitzero"`      // when it is rolled out again
 }
 
 // A Suggestion is a CA's renewal information (RFC 9773). The zero value says
 // that the CA suggests nothing.
 type Suggestion struct {
-	Leaf        string    // fingerprint of the leaf it is for
-	Start, End  time.Time // the window
-	Chosen      time.Time // the random time in the window that we keep to
-	Explanation string    // URL, shown and never fetched
-	Ask         time.Time // when the CA is asked again
+	Leaf        string    `json:"leaf,omitzero"` // fingerprint of the leaf it is for
+	Start       time.Time `json:"start,omitzero"`
+	End         time.Time `json:"end,omitzero"`         // the window
+	Chosen      time.Time `json:"chosen,omitzero"`      // the random time in the window that we keep to
+	Explanation string    `json:"explanation,omitzero"` // URL, shown and never fetched
+	Ask         time.Time `json:"ask,omitzero"`         // when the CA is asked again
 }
 
 // A Version is what one issuing gave: an id and one leaf or more, RSA beside
 // ECDSA.
 type Version struct {
-	ID      string
-	Farm    string
-	Site    string
-	Names   []string
-	Issuer  string
-	Profile string
-	Leaves  []Leaf
-	Created time.Time
-	State   VersionState
-	Reason  string // why it is bad, revoked or compromised
+	ID      string       `json:"id,omitzero"`
+	Farm    string       `json:"farm,omitzero"`
+	Site    string       `json:"site,omitzero"`
+	Names   []string     `json:"names,omitzero"`
+	Issuer  string       `json:"issuer,omitzero"`
+	Profile string       `json:"profile,omitzero"`
+	Leaves  []Leaf       `json:"leaves,omitzero"`
+	Created time.Time    `json:"created,omitzero"`
+	State   VersionState `json:"state,omitzero"`
+	Reason  string       `json:"reason,omitzero"` // why it is bad, revoked or compromised
 }
 
 // VersionState is what a version is still good for.
@@ -61,29 +63,29 @@ const (
 // A Leaf is one certificate of a version with its chain. The key is a
 // reference: sealed in the store, or held on a node.
 type Leaf struct {
-	Fingerprint string // SHA-256 of the DER, hex
-	KeyType     KeyType
-	Serial      string // hex
-	NotBefore   time.Time
-	NotAfter    time.Time
-	Chain       []byte // PEM, leaf first
-	Key         KeyRef
-	Shape       Shape
+	Fingerprint string    `json:"fingerprint,omitzero"` // SHA-256 of the DER, hex
+	KeyType     KeyType   `json:"key_type,omitzero"`
+	Serial      string    `json:"serial,omitzero"` // hex
+	NotBefore   time.Time `json:"not_before,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Chain       []byte    `json:"chain,omitzero"` // PEM, leaf first
+	Key         KeyRef    `json:"key,omitzero"`
+	Shape       Shape     `json:"shape,omitzero"`
 }
 
 // A KeyRef says where a private key is: sealed in the store under an id, or
 // held on a node and never seen here.
 type KeyRef struct {
-	Sealed string `json:",omitempty"`
-	Node   string `json:",omitempty"`
+	Sealed string `json:"sealed,omitzero"`
+	Node   string `json:"node,omitzero"`
 }
 
 // A Shape is what clients may depend on beyond the dates. A rollout that
 // changes it gets a canary and a soak even if the policy has none.
 type Shape struct {
-	Root  string // subject of the topmost certificate in the chain, or its issuer
-	EKU   string
-	Names string // sorted, joined by commas
+	Root  string `json:"root,omitzero"` // subject of the topmost certificate in the chain, or its issuer
+	EKU   string `json:"eku,omitzero"`
+	Names string `json:"names,omitzero"` // sorted, joined by commas
 }
 
 // NotBefore is the latest begin of the leaves, NotAfter the earliest end.

@@ -5,20 +5,20 @@ import "time"
 // An Event is one line of the journal. The dashboard, the notifier and the
 // audit read only this.
 type Event struct {
-	ID      string
-	Farm    string
-	At      time.Time
-	Kind    string // "rollout.started", "step.verified", "order.failed" …
-	Level   Level  // what it asks of a person
-	Site    string `json:",omitempty"`
-	Node    string `json:",omitempty"`
-	Target  string `json:",omitempty"`
-	Rollout string `json:",omitempty"`
-	Order   string `json:",omitempty"`
-	Version string `json:",omitempty"`
-	Actor   string `json:",omitempty"` // a person or "certfarm"
-	Text    string // one sentence for people
-	Hint    string `json:",omitempty"` // what to do, where there is something
+	ID      string    `json:"id,omitzero"`
+	Farm    string    `json:"farm,omitzero"`
+	At      time.Time `json:"at,omitzero"`
+	Kind    string    `json:"kind,omitzero"`  // "rollout.started", "step.verified", "order.failed" …
+	Level   Level     `json:"level,omitzero"` // what it asks of a person
+	Site    string    `json:"site,omitzero"`
+	Node    string    `json:"node,omitzero"`
+	Target  string    `json:"target,omitzero"`
+	Rollout string    `json:"rollout,omitzero"`
+	Order   string    `json:"order,omitzero"`
+	Version string    `json:"version,omitzero"`
+	Actor   string    `json:"actor,omitzero"` // a person or "certfarm"
+	Text    string    `json:"text,omitzero"`  // one sentence for people
+	Hint    string    `json:"hint,omitzero"`  // what to do, where there is something
 }
 
 // Level is what an event asks of a person.

@@ -9,39 +9,39 @@ import "time"
 // A Farm is what one farm.yaml says, with every default filled in and every
 // selector resolved to names.
 type Farm struct {
-	Name      string
-	Proxy     string              // URL of the proxy for outbound HTTP; empty: none
-	Resolvers map[string][]string // zone ("." for the rest) to DNS servers, host:port
-	Issuers   []Issuer            // by name
-	Nodes     []Node              // by name
-	Sites     []Site              // by name
+	Name      string              `json:"name,omitzero"`
+	Proxy     string              `json:"proxy,omitzero"`     // URL of the proxy for outbound HTTP; empty: none
+	Resolvers map[string][]string `json:"resolvers,omitzero"` // zone ("." for the rest) to DNS servers, host:port
+	Issuers   []Issuer            `json:"issuers,omitzero"`   // by name
+	Nodes     []Node              `json:"nodes,omitzero"`     // by name
+	Sites     []Site              `json:"sites,omitzero"`     // by name
 }
 
 // An Issuer is an ACME CA and the account used there.
 type Issuer struct {
-	Name           string
-	Directory      string // URL of the ACME directory (RFC 8555 §7.1.1)
-	Contact        []string
-	Profile        string // ACME profile; a site may name another
-	PreferredChain string // common name of the wanted root or top issuer
-	Roots          string // PEM of a private CA's roots; empty: the system's
-	EAB            *EAB   // external account binding (RFC 8555 §7.3.4)
+	Name           string   `json:"name,omitzero"`
+	Directory      string   `json:"directory,omitzero"` // URL of the ACME directory (RFC 8555 §7.1.1)
+	Contact        []string `json:"contact,omitzero"`
+	Profile        string   `json:"profile,omitzero"`         // ACME profile; a site may name another
+	PreferredChain string   `json:"preferred_chain,omitzero"` // common name of the wanted root or top issuer
+	Roots          string   `json:"roots,omitzero"`           // PEM of a private CA's roots; empty: the system's
+	EAB            *EAB     `json:"eab,omitzero"`             // external account binding (RFC 8555 §7.3.4)
 }
 
 // EAB is an external account binding: the key's id, and the MAC key itself
 // (base64url, as the CA hands it out).
 type EAB struct {
-	KeyID string
-	HMAC  SecretRef
+	KeyID string    `json:"key_id,omitzero"`
+	HMAC  SecretRef `json:"hmac,omitzero"`
 }
 
 // A SecretRef says where a secret stands; farm.yaml never holds one itself.
 // Exactly one field is set. File and Env are only resolved in place by
 // `run --once -f` and `lab`, which the same person runs.
 type SecretRef struct {
-	Secret string `json:",omitempty"` // name given to `certfarm secret set`
-	File   string `json:",omitempty"`
-	Env    string `json:",omitempty"`
+	Secret string `json:"secret,omitzero"` // name given to `certfarm secret set`
+	File   string `json:"file,omitzero"`
+	Env    string `json:"env,omitzero"`
 }
 
 // IsZero reports that no secret is named.
@@ -63,41 +63,41 @@ func (r SecretRef) String() string {
 // A Node is a machine: how to reach it, what it is called by (labels), and the
 // shell it speaks.
 type Node struct {
-	Name    string
-	Address string // host or IP, without port; where its endpoints are, too
-	Labels  map[string]string
-	Shell   string // posix, cmd or powershell
-	Become  string // "" or "sudo": commands run through `sudo -n`; files are written as the SSH user
-	Local   bool   // the controller's own machine
-	SSH     *SSH   // nil when Local
+	Name    string            `json:"name,omitzero"`
+	Address string            `json:"address,omitzero"` // host or IP, without port; where its endpoints are, too
+	Labels  map[string]string `json:"labels,omitzero"`
+	Shell   string            `json:"shell,omitzero"`  // posix, cmd or powershell
+	Become  string            `json:"become,omitzero"` // "" or "sudo": commands run through `sudo -n`; files are written as the SSH user
+	Local   bool              `json:"local"`           // the controller's own machine
+	SSH     *SSH              `json:"ssh,omitzero"`    // nil when Local
 }
 
 // SSH says how a node is reached. The host key is always verified: against a
 // pinned key, or against a host CA. There is no way to accept any key.
 type SSH struct {
-	Port           int
-	User           string
-	Key            SecretRef // PEM of the private key, or OpenSSH format
-	Certificate    string    // optional user certificate, authorized_keys format
-	HostKeys       []string  // pinned public keys, authorized_keys format
-	HostCAs        []string  // keys of CAs that sign host keys
-	Jump           string    // name of the node to go through
-	ConnectTimeout time.Duration
+	Port           int           `json:"port"`
+	User           string        `json:"user,omitzero"`
+	Key            SecretRef     `json:"key,omitzero"`         // PEM of the private key, or OpenSSH format
+	Certificate    string        `json:"certificate,omitzero"` // optional user certificate, authorized_keys format
+	HostKeys       []string      `json:"host_keys,omitzero"`   // pinned public keys, authorized_keys format
+	HostCAs        []string      `json:"host_cas,omitzero"`    // keys of CAs that sign host keys
+	Jump           string        `json:"jump,omitzero"`        // name of the node to go through
+	ConnectTimeout time.Duration `json:"connect_timeout"`
 }
 
 // A Site is a set of names served together: one Certificate on many Targets.
 type Site struct {
-	Name       string
-	Tags       []string
-	Names      []string // DNS names, A-labels, the first is the main one
-	Issuer     string
-	Profile    string
-	KeyTypes   []KeyType // one leaf for each
-	Strategy   Strategy
-	Validation Validation
-	Targets    []Target
-	Balancers  []Endpoint // addresses in front of the nodes: sampled, never a reason to restore
-	Policy     Policy
+	Name       string     `json:"name,omitzero"`
+	Tags       []string   `json:"tags,omitzero"`
+	Names      []string   `json:"names,omitzero"` // DNS names, A-labels, the first is the main one
+	Issuer     string     `json:"issuer,omitzero"`
+	Profile    string     `json:"profile,omitzero"`
+	KeyTypes   []KeyType  `json:"key_types,omitzero"` // one leaf for each
+	Strategy   Strategy   `json:"strategy,omitzero"`
+	Validation Validation `json:"validation,omitzero"`
+	Targets    []Target   `json:"targets,omitzero"`
+	Balancers  []Endpoint `json:"balancers,omitzero"` // addresses in front of the nodes: sampled, never a reason to restore
+	Policy     Policy     `json:"policy,omitzero"`
 }
 
 // KeyType is the algorithm and size of a leaf's key.
@@ -127,31 +127,31 @@ const (
 
 // Validation is how control of the names is proven (RFC 8555 §8).
 type Validation struct {
-	Method string // http-01 (dns-01 is to come)
-	Via    string // gateway: the balancer or proxy routes the challenge path to the controllers
+	Method string `json:"method,omitzero"` // http-01 (dns-01 is to come)
+	Via    string `json:"via,omitzero"`    // gateway: the balancer or proxy routes the challenge path to the controllers
 }
 
 // A Target is one place that holds one certificate: a Kind on a Node or in a
 // cloud. Its options mean something to its kind alone.
 type Target struct {
-	Name      string // unique in the farm
-	Site      string
-	Node      string // empty for a cloud
-	Kind      string
-	Options   []byte // JSON, checked by the kind
-	Identity  string // the physical place: two targets with one identity are a mistake
-	Group     string // the reload group: what one reload or one share makes live together
-	Labels    map[string]string
-	Endpoints []Endpoint
-	LastWave  bool // cannot be undone, so it is changed last
+	Name      string            `json:"name,omitzero"` // unique in the farm
+	Site      string            `json:"site,omitzero"`
+	Node      string            `json:"node,omitzero"` // empty for a cloud
+	Kind      string            `json:"kind,omitzero"`
+	Options   []byte            `json:"options,omitzero"`  // JSON, checked by the kind
+	Identity  string            `json:"identity,omitzero"` // the physical place: two targets with one identity are a mistake
+	Group     string            `json:"group,omitzero"`    // the reload group: what one reload or one share makes live together
+	Labels    map[string]string `json:"labels,omitzero"`
+	Endpoints []Endpoint        `json:"endpoints,omitzero"`
+	LastWave  bool              `json:"last_wave"` // cannot be undone, so it is changed last
 }
 
 // An Endpoint is where a certificate is seen: an address, a port and a server
 // name. A target feeds one or more of them.
 type Endpoint struct {
-	Address  string // host:port, dialled as it stands
-	SNI      string
-	Path     string // "direct", or "ssh": through the target's node
-	StartTLS string // "", smtp, imap, pop3, ldap, postgres, mysql …
-	Proxy    int    // PROXY protocol version sent first: 0 (none), 1 or 2
+	Address  string `json:"address,omitzero"` // host:port, dialled as it stands
+	SNI      string `json:"sni,omitzero"`
+	Path     string `json:"path,omitzero"`     // "direct", or "ssh": through the target's node
+	StartTLS string `json:"starttls,omitzero"` // "", smtp, imap, pop3, ldap, postgres, mysql …
+	Proxy    int    `json:"proxy"`             // PROXY protocol version sent first: 0 (none), 1 or 2
 }

@@ -12,15 +12,15 @@ import (
 // never wait at once: enqueueing the twin of a job that runs marks it dirty, and
 // finishing it then arms it again.
 type Job struct {
-	ID      string
-	Farm    string
-	Kind    string
-	Subject string
-	Lane    string // one job of a lane runs at a time: a node, a name set, a rollout; empty: its own
-	RunAt   time.Time
-	Attempt int   // how often it was claimed since it last succeeded, this time included
-	Epoch   int64 // of the lane's lease: every later write checks it
-	Nonce   string
+	ID      string    `json:"id,omitzero"`
+	Farm    string    `json:"farm,omitzero"`
+	Kind    string    `json:"kind,omitzero"`
+	Subject string    `json:"subject,omitzero"`
+	Lane    string    `json:"lane,omitzero"` // one job of a lane runs at a time: a node, a name set, a rollout; empty: its own
+	RunAt   time.Time `json:"run_at,omitzero"`
+	Attempt int       `json:"attempt"` // how often it was claimed since it last succeeded, this time included
+	Epoch   int64     `json:"epoch"`   // of the lane's lease: every later write checks it
+	Nonce   string    `json:"nonce,omitzero"`
 }
 
 // A Result is what came of a job: plain data, written by the queue in the

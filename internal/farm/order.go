@@ -9,33 +9,33 @@ import "time"
 //	new → pending → presented → accepted → ready → processing → issued → done
 //	 └───────┴──────────┴──────────┴────────┴─────────┴──→ failed
 type Order struct {
-	ID       string
-	Farm     string
-	Site     string
-	Intent   string // the orders of one intent become one version
-	Issuer   string
-	Account  string // the account's URL at the CA; known after the first step
-	Names    []string
-	Profile  string
-	KeyType  KeyType
-	Key      KeyRef
-	CSR      []byte // DER
-	Replaces string // ARI certificate id (RFC 9773 §4.1); cleared when the CA refuses it
+	ID       string   `json:"id,omitzero"`
+	Farm     string   `json:"farm,omitzero"`
+	Site     string   `json:"site,omitzero"`
+	Intent   string   `json:"intent,omitzero"` // the orders of one intent become one version
+	Issuer   string   `json:"issuer,omitzero"`
+	Account  string   `json:"account,omitzero"` // the account's URL at the CA; known after the first step
+	Names    []string `json:"names,omitzero"`
+	Profile  string   `json:"profile,omitzero"`
+	KeyType  KeyType  `json:"key_type,omitzero"`
+	Key      KeyRef   `json:"key,omitzero"`
+	CSR      []byte   `json:"csr,omitzero"`      // DER
+	Replaces string   `json:"replaces,omitzero"` // ARI certificate id (RFC 9773 §4.1); cleared when the CA refuses it
 
-	State       OrderState
-	URL         string
-	FinalizeURL string
-	CertURL     string
-	Expires     time.Time // of the order at the CA
-	Authz       []Authz
-	Chain       []byte // PEM, leaf first; checked against the request
+	State       OrderState `json:"state,omitzero"`
+	URL         string     `json:"url,omitzero"`
+	FinalizeURL string     `json:"finalize_url,omitzero"`
+	CertURL     string     `json:"cert_url,omitzero"`
+	Expires     time.Time  `json:"expires,omitzero"` // of the order at the CA
+	Authz       []Authz    `json:"authz,omitzero"`
+	Chain       []byte     `json:"chain,omitzero"` // PEM, leaf first; checked against the request
 
-	Created  time.Time
-	Updated  time.Time
-	Tries    int       // failures of the current step in a row
-	Again    time.Time // when the next step may run
-	Error    string    // the last failure, for people
-	Finalize time.Time // when finalize was sent; zero: never
+	Created  time.Time `json:"created,omitzero"`
+	Updated  time.Time `json:"updated,omitzero"`
+	Tries    int       `json:"tries"`             // failures of the current step in a row
+	Again    time.Time `json:"again,omitzero"`    // when the next step may run
+	Error    string    `json:"error,omitzero"`    // the last failure, for people
+	Finalize time.Time `json:"finalize,omitzero"` // when finalize was sent; zero: never
 }
 
 // OrderState is how far an order has come.
@@ -59,20 +59,20 @@ func (s OrderState) Ended() bool { return s == OrderDone || s == OrderFailed }
 
 // An Authz is the CA's question about one name, and our answer to it.
 type Authz struct {
-	URL       string
-	Name      string
-	Wildcard  bool
-	Valid     bool // already proven
-	Accepted  bool // the CA was told to look
-	Challenge Challenge
-	Receipt   []byte // the solver's note; nil until it is presented
+	URL       string    `json:"url,omitzero"`
+	Name      string    `json:"name,omitzero"`
+	Wildcard  bool      `json:"wildcard"`
+	Valid     bool      `json:"valid"`    // already proven
+	Accepted  bool      `json:"accepted"` // the CA was told to look
+	Challenge Challenge `json:"challenge,omitzero"`
+	Receipt   []byte    `json:"receipt,omitzero"` // the solver's note; nil until it is presented
 }
 
 // A Challenge is what a CA asks to see for one name (RFC 8555 §8).
 type Challenge struct {
-	Type  string // http-01
-	URL   string
-	Name  string
-	Token string
-	Value string // the key authorization (§8.1), or the TXT value made from it
+	Type  string `json:"type,omitzero"` // http-01
+	URL   string `json:"url,omitzero"`
+	Name  string `json:"name,omitzero"`
+	Token string `json:"token,omitzero"`
+	Value string `json:"value,omitzero"` // the key authorization (§8.1), or the TXT value made from it
 }

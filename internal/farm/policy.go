@@ -9,24 +9,24 @@ import (
 // A Policy says how careful a rollout is. A rollout copies it, so that an edit
 // of farm.yaml does not change one that runs.
 type Policy struct {
-	Canary          Share         // targets of the first wave; 0: no canary
-	Waves           []WaveSpec    // waves by label, after the canary; what they leave is the last wave
-	MaxParallel     int           // targets live and not yet verified at one time, ≥ 1
-	Soak            time.Duration // how long a verified wave is watched before the next
-	Deadline        time.Duration // for one act on one target, all its commands and copies
-	HealthyDeadline time.Duration // from activation until the target must be seen serving
-	FailureBudget   Share         // node faults that do not undo the rest; default 0
-	AbsentMax       Share         // targets that may be silent everywhere; default max(1, 5 %)
-	Windows         []Window      // when targets may be activated; none: always
-	Settle          time.Duration // least age of a certificate before it goes live
-	Drift           Drift
+	Canary          Share         `json:"canary,omitzero"`         // targets of the first wave; 0: no canary
+	Waves           []WaveSpec    `json:"waves,omitzero"`          // waves by label, after the canary; what they leave is the last wave
+	MaxParallel     int           `json:"max_parallel"`            // targets live and not yet verified at one time, ≥ 1
+	Soak            time.Duration `json:"soak"`                    // how long a verified wave is watched before the next
+	Deadline        time.Duration `json:"deadline"`                // for one act on one target, all its commands and copies
+	HealthyDeadline time.Duration `json:"healthy_deadline"`        // from activation until the target must be seen serving
+	FailureBudget   Share         `json:"failure_budget,omitzero"` // node faults that do not undo the rest; default 0
+	AbsentMax       Share         `json:"absent_max,omitzero"`     // targets that may be silent everywhere; default max(1, 5 %)
+	Windows         []Window      `json:"windows,omitzero"`        // when targets may be activated; none: always
+	Settle          time.Duration `json:"settle"`                  // least age of a certificate before it goes live
+	Drift           Drift         `json:"drift,omitzero"`
 }
 
 // A WaveSpec names targets that are changed together.
 type WaveSpec struct {
-	Name    string
-	Match   map[string]string // labels
-	Approve bool              // a person must assent before it begins
+	Name    string            `json:"name,omitzero"`
+	Match   map[string]string `json:"match,omitzero"` // labels
+	Approve bool              `json:"approve"`        // a person must assent before it begins
 }
 
 // Drift is what is done when a target serves something else than it should.
@@ -40,9 +40,9 @@ const (
 
 // A Share is a number of targets: a count, or a percentage of all of them.
 type Share struct {
-	Count   int     `json:",omitempty"`
-	Percent float64 `json:",omitempty"`
-	Least   int     `json:",omitempty"` // the result is at least this
+	Count   int     `json:"count"`
+	Percent float64 `json:"percent"`
+	Least   int     `json:"least"` // the result is at least this
 }
 
 // Of returns the share of n targets. A percentage is rounded down, so that a
@@ -66,9 +66,10 @@ func (s Share) String() string {
 // A Window is a time of the week when targets may be changed. It may end on
 // the day after it began ("22:00-04:00").
 type Window struct {
-	Days     []time.Weekday // none: every day
-	From, To time.Duration  // since midnight, in Zone
-	Zone     string         // IANA name, "Europe/Copenhagen"
+	Days []time.Weekday `json:"days,omitzero"` // none: every day
+	From time.Duration  `json:"from"`
+	To   time.Duration  `json:"to"`            // since midnight, in Zone
+	Zone string         `json:"zone,omitzero"` // IANA name, "Europe/Copenhagen"
 }
 
 // Open reports whether the window is open at now, and when it opens next if it

@@ -5,33 +5,33 @@ import "time"
 // A Rollout brings a site's targets from what they hold to what they should
 // hold, under a copied Policy, as one transaction.
 type Rollout struct {
-	ID      string
-	Farm    string
-	Site    string
-	Reason  string // renewal, new site, heal, retry, undo …
-	Policy  Policy
-	To      VersionFacts // what the rollout moves to
-	Changed bool         // the shape changes: canary and soak even without policy
-	Forward bool         // never goes back: the old key is compromised
-	Waves   []Wave
-	Steps   []Step // in the order of the waves
+	ID      string       `json:"id,omitzero"`
+	Farm    string       `json:"farm,omitzero"`
+	Site    string       `json:"site,omitzero"`
+	Reason  string       `json:"reason,omitzero"` // renewal, new site, heal, retry, undo …
+	Policy  Policy       `json:"policy,omitzero"`
+	To      VersionFacts `json:"to,omitzero"` // what the rollout moves to
+	Changed bool         `json:"changed"`     // the shape changes: canary and soak even without policy
+	Forward bool         `json:"forward"`     // never goes back: the old key is compromised
+	Waves   []Wave       `json:"waves,omitzero"`
+	Steps   []Step       `json:"steps,omitzero"` // in the order of the waves
 
-	Paused     bool
-	Abort      string // why a person or a newer version ends it; empty: nobody does
-	Back       string // why it goes back; set once, and then it does not turn round again
-	Superseded bool   // a newer version waits: stop, leave what is live
-	Created    time.Time
-	Ended      time.Time
-	Outcome    Outcome
-	Why        string // of the outcome, naming the nodes
+	Paused     bool      `json:"paused"`
+	Abort      string    `json:"abort,omitzero"` // why a person or a newer version ends it; empty: nobody does
+	Back       string    `json:"back,omitzero"`  // why it goes back; set once, and then it does not turn round again
+	Superseded bool      `json:"superseded"`     // a newer version waits: stop, leave what is live
+	Created    time.Time `json:"created,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+	Outcome    Outcome   `json:"outcome,omitzero"`
+	Why        string    `json:"why,omitzero"` // of the outcome, naming the nodes
 }
 
 // VersionFacts is what deciding needs to know of a version.
 type VersionFacts struct {
-	ID        string
-	NotBefore time.Time
-	NotAfter  time.Time
-	State     VersionState
+	ID        string       `json:"id,omitzero"`
+	NotBefore time.Time    `json:"not_before,omitzero"`
+	NotAfter  time.Time    `json:"not_after,omitzero"`
+	State     VersionState `json:"state,omitzero"`
 }
 
 // Life returns the part of the version's life that is left, from 1 to 0.
@@ -45,9 +45,9 @@ func (v VersionFacts) Life(now time.Time) float64 {
 
 // A Wave is a set of targets that are changed together.
 type Wave struct {
-	Name     string
-	Approve  bool // a person must assent before it begins
-	Approved string
+	Name     string `json:"name,omitzero"`
+	Approve  bool   `json:"approve"` // a person must assent before it begins
+	Approved string `json:"approved,omitzero"`
 }
 
 // A Step is one target's progress through a rollout. From and To are the step's
@@ -58,28 +58,28 @@ type Wave struct {
 //	      └→ absent   silent at its serving address too
 //	      └→ failed   a fault; the node is dealt with by itself or all go back
 type Step struct {
-	Target  string
-	Group   string // the reload group
-	Wave    int
-	From    []VersionFacts // what was live at the start; empty: nothing
-	To      []string       // ids of versions
-	State   State
-	Fault   Fault         // set once, by what went wrong
-	Doing   Verb          // the act in flight; empty: none
-	Attempt int           // number of the act in flight or of the last; answers to another are ignored
-	Tries   int           // failures of the same verb in a row
-	Did     Verb          // the last act that was answered
-	Touched bool          // an activation was begun: what is live may have changed
-	Receipt []byte        // what Stage returned; opaque to everyone but the deployer
-	NoUndo  bool          // the target cannot go back (said by Stage)
-	Lag     time.Duration // how long readers may take to see it (said by Stage)
-	Error   string        // the last failure
+	Target  string         `json:"target,omitzero"`
+	Group   string         `json:"group,omitzero"` // the reload group
+	Wave    int            `json:"wave"`
+	From    []VersionFacts `json:"from,omitzero"` // what was live at the start; empty: nothing
+	To      []string       `json:"to,omitzero"`   // ids of versions
+	State   State          `json:"state,omitzero"`
+	Fault   Fault          `json:"fault,omitzero"`   // set once, by what went wrong
+	Doing   Verb           `json:"doing,omitzero"`   // the act in flight; empty: none
+	Attempt int            `json:"attempt"`          // number of the act in flight or of the last; answers to another are ignored
+	Tries   int            `json:"tries"`            // failures of the same verb in a row
+	Did     Verb           `json:"did,omitzero"`     // the last act that was answered
+	Touched bool           `json:"touched"`          // an activation was begun: what is live may have changed
+	Receipt []byte         `json:"receipt,omitzero"` // what Stage returned; opaque to everyone but the deployer
+	NoUndo  bool           `json:"no_undo"`          // the target cannot go back (said by Stage)
+	Lag     time.Duration  `json:"lag"`              // how long readers may take to see it (said by Stage)
+	Error   string         `json:"error,omitzero"`   // the last failure
 
-	Again     time.Time // the next act may not begin before
-	Activated time.Time // when it went live
-	Verified  time.Time // when it was first seen serving To
-	Seen      time.Time // when it was last seen serving To
-	Failing   time.Time // since when the current verb fails; zero: the last answer was good
+	Again     time.Time `json:"again,omitzero"`     // the next act may not begin before
+	Activated time.Time `json:"activated,omitzero"` // when it went live
+	Verified  time.Time `json:"verified,omitzero"`  // when it was first seen serving To
+	Seen      time.Time `json:"seen,omitzero"`      // when it was last seen serving To
+	Failing   time.Time `json:"failing,omitzero"`   // since when the current verb fails; zero: the last answer was good
 }
 
 // A State says how far a step has come.
@@ -122,37 +122,37 @@ const (
 
 // An Answer is what came of one act on one target.
 type Answer struct {
-	Rollout string
-	Target  string
-	Do      Verb
-	Attempt int
+	Rollout string `json:"rollout,omitzero"`
+	Target  string `json:"target,omitzero"`
+	Do      Verb   `json:"do,omitzero"`
+	Attempt int    `json:"attempt"`
 
-	Receipt []byte        `json:",omitempty"` // of a Stage that succeeded
-	NoUndo  bool          `json:",omitempty"`
-	Lag     time.Duration `json:",omitempty"`
-	Sights  []Sight       `json:",omitempty"` // what was seen, for verify and restore
-	Error   string        `json:",omitempty"` // empty: it worked
-	Fault   Fault         `json:",omitempty"` // of the error; empty with an error: a node fault
-	Silent  bool          `json:",omitempty"` // unreachable, and no endpoint answers either
-	Final   bool          `json:",omitempty"` // trying again will not mend it
+	Receipt []byte        `json:"receipt,omitzero"` // of a Stage that succeeded
+	NoUndo  bool          `json:"no_undo"`
+	Lag     time.Duration `json:"lag"`
+	Sights  []Sight       `json:"sights,omitzero"` // what was seen, for verify and restore
+	Error   string        `json:"error,omitzero"`  // empty: it worked
+	Fault   Fault         `json:"fault,omitzero"`  // of the error; empty with an error: a node fault
+	Silent  bool          `json:"silent"`          // unreachable, and no endpoint answers either
+	Final   bool          `json:"final"`           // trying again will not mend it
 }
 
 // A Sight is what one endpoint was seen to serve.
 type Sight struct {
-	Endpoint    Endpoint
-	Target      string
-	At          time.Time
-	Answered    bool     // a TLS handshake was completed
-	Fingerprint []string // leaves seen, one for each sort of key that was asked for
-	NotSeen     []string // leaves that could not be asked for, with why
-	Names       []string
-	NotAfter    time.Time
-	Chain       []byte  // PEM as served
-	Trusted     bool    // the chain leads to the issuer's roots and the name matches
-	Distrust    string  // why it is not trusted
-	Samples     int     // handshakes that agreed
-	Confidence  float64 // that no worker serves another leaf, 0 to 1
-	Error       string  // why nothing was seen
+	Endpoint    Endpoint  `json:"endpoint,omitzero"`
+	Target      string    `json:"target,omitzero"`
+	At          time.Time `json:"at,omitzero"`
+	Answered    bool      `json:"answered"`             // a TLS handshake was completed
+	Fingerprint []string  `json:"fingerprint,omitzero"` // leaves seen, one for each sort of key that was asked for
+	NotSeen     []string  `json:"not_seen,omitzero"`    // leaves that could not be asked for, with why
+	Names       []string  `json:"names,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Chain       []byte    `json:"chain,omitzero"`    // PEM as served
+	Trusted     bool      `json:"trusted"`           // the chain leads to the issuer's roots and the name matches
+	Distrust    string    `json:"distrust,omitzero"` // why it is not trusted
+	Samples     int       `json:"samples"`           // handshakes that agreed
+	Confidence  float64   `json:"confidence"`        // that no worker serves another leaf, 0 to 1
+	Error       string    `json:"error,omitzero"`    // why nothing was seen
 }
 
 // An Outcome is how a rollout ended; it is empty while it runs.

@@ -5,18 +5,18 @@ import "time"
 // A Place is what the store keeps of a target: what it should hold, and what it
 // was last seen to hold and to serve.
 type Place struct {
-	Target   Target
-	Farm     string
-	Released bool      // gone from farm.yaml: left alone and listed until `retire`
-	Desired  []string  // ids of versions; only a rollout changes it
-	Sights   []Sight   // the last look at each endpoint
-	Looked   time.Time // when
-	Reach    Reach     // whether the node answered last time
-	Drift    string    // what is wrong with what it serves; empty: nothing
-	Since    time.Time // of Drift or Reach
-	Late     string    // id of the version it missed; brought there when it answers
-	Tries    int       // one-target rollouts that failed in a row
-	Again    time.Time // the next one may not begin before
+	Target   Target    `json:"target,omitzero"`
+	Farm     string    `json:"farm,omitzero"`
+	Released bool      `json:"released"`         // gone from farm.yaml: left alone and listed until `retire`
+	Desired  []string  `json:"desired,omitzero"` // ids of versions; only a rollout changes it
+	Sights   []Sight   `json:"sights,omitzero"`  // the last look at each endpoint
+	Looked   time.Time `json:"looked,omitzero"`  // when
+	Reach    Reach     `json:"reach,omitzero"`   // whether the node answered last time
+	Drift    string    `json:"drift,omitzero"`   // what is wrong with what it serves; empty: nothing
+	Since    time.Time `json:"since,omitzero"`   // of Drift or Reach
+	Late     string    `json:"late,omitzero"`    // id of the version it missed; brought there when it answers
+	Tries    int       `json:"tries"`            // one-target rollouts that failed in a row
+	Again    time.Time `json:"again,omitzero"`   // the next one may not begin before
 }
 
 // Reach is whether a target answered when it was last asked.

@@ -31,19 +31,24 @@ func (l *Lab) First(ctx context.Context) (Rehearsal, error) {
 func (l *Lab) Rehearse(ctx context.Context, faults map[string]Fault) (Rehearsal, error) {
 	before := l.Witness(ctx)
 	began := time.Now()
-	for name, f := range faults {
-		n, err := l.Node(name)
-		if err != nil {
-			return Rehearsal{}, err
-		}
-		if err := n.Set(f); err != nil {
-			return Rehearsal{}, err
-		}
-	}
-	if err := l.Controller.Renew(ctx, l.Farm, l.Site, "the lab"); err != nil {
+	if err := l.Strike(ctx, faults); err != nil {
 		return Rehearsal{}, err
 	}
 	return l.rehearsed(ctx, began, before)
+}
+
+// Strike sets faults, by node, and asks for a renewal.
+func (l *Lab) Strike(ctx context.Context, faults map[string]Fault) error {
+	for name, f := range faults {
+		n, err := l.Node(name)
+		if err != nil {
+			return err
+		}
+		if err := n.Set(f); err != nil {
+			return err
+		}
+	}
+	return l.Controller.Renew(ctx, l.Farm, l.Site, "the lab")
 }
 
 func (l *Lab) rehearsed(ctx context.Context, began time.Time, before []Witness) (Rehearsal, error) {

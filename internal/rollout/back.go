@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -124,19 +125,22 @@ func (v view) retreat(why string) Decision {
 	d.add(v.undoing(func(s farm.Step) bool { return s.Fault == farm.NoFault }, room).Acts)
 	d.add(v.verify(func(s farm.Step) bool { return unsure(s) && v.undo(s) == "" })) // it stays, so it must be known
 	d.Back = why
-	pending, outcome := false, farm.RolledBack
+	pending, kept := false, []string(nil)
 	for _, s := range v.Steps {
 		switch {
 		case s.Doing != "" || v.undo(s) != "" || unsure(s):
 			pending = true
 		case left(s):
-			outcome = farm.RolledBackPart
+			kept = append(kept, fmt.Sprintf("%s %s", s.Target, s.State))
 		}
 	}
-	if pending {
+	switch {
+	case pending:
 		return d.orWait(v.nextTry(), "going back: "+why)
+	case len(kept) > 0:
+		return Decision{Outcome: farm.RolledBackPart, Why: why + "; not put back: " + strings.Join(kept, ", "), Back: why}
 	}
-	return Decision{Outcome: outcome, Why: why, Back: why}
+	return Decision{Outcome: farm.RolledBack, Why: why, Back: why}
 }
 
 // undoing begins to undo the steps that match, the latest wave first, with at

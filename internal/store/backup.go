@@ -109,7 +109,8 @@ func (t *Tx) columns(ctx context.Context, table string) ([]string, error) {
 		return nil, err
 	}
 	defer rows.Close() // there is nothing in them
-	return rows.Columns()
+	names, err := rows.Columns()
+	return names, errors.Join(err, rows.Err())
 }
 
 // Restore reads a backup into a store in which there is nothing yet. All of it is

@@ -118,20 +118,11 @@ func (c *claim) round(ctx context.Context, n, look int) error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	var chosen, behind []farm.Job
+	chosen, behind := c.choose(due, n)
 	wanted := map[lane]string{}
-	for _, j := range due {
-		l := lane{j.Farm, j.Lane}
-		switch _, second := wanted[l]; {
-		case j.busy, second:
-			behind = append(behind, j.Job)
-		case len(chosen) == n:
-			c.more = true
-		default:
-			chosen = append(chosen, j.Job)
-			if j.Lane != "" {
-				wanted[l] = j.ID
-			}
+	for _, j := range chosen {
+		if j.Lane != "" {
+			wanted[lane{j.Farm, j.Lane}] = j.ID
 		}
 	}
 	epochs, err := c.take(ctx, wanted)
@@ -156,6 +147,25 @@ func (c *claim) round(ctx context.Context, n, look int) error {
 		return err
 	}
 	return c.putOff(ctx, behind)
+}
+
+// choose takes up to n jobs of lanes that are free, one of each, and says which
+// stand behind another of their lane.
+func (c *claim) choose(due []candidate, n int) (chosen, behind []farm.Job) {
+	taken := map[lane]bool{}
+	for _, j := range due {
+		l := lane{j.Farm, j.Lane}
+		switch {
+		case j.busy || taken[l]:
+			behind = append(behind, j.Job)
+		case len(chosen) == n:
+			c.more = true
+		default:
+			chosen = append(chosen, j.Job)
+			taken[l] = j.Lane != ""
+		}
+	}
+	return chosen, behind
 }
 
 // due reads up to n jobs that are due and that no other transaction has locked.

@@ -213,19 +213,24 @@ func (h *Host) Mkdir(ctx context.Context, name string, a host.Attr) error {
 		}
 		return err
 	}
-	uid, gid, err := owner("", a)
-	if err != nil {
-		return fmt.Errorf("finding the owner of %s: %w", name, err)
-	}
-	if uid >= 0 || gid >= 0 {
-		if err := os.Chown(local, uid, gid); err != nil {
-			return fmt.Errorf("setting the owner (only root may give files away): %w", err)
-		}
-	}
-	if err := os.Chmod(local, a.Mode.Perm()); err != nil { // the umask took bits away
+	if err := give(local, a); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(local))
+}
+
+// give sets owner and mode of a new folder; the umask took bits away.
+func give(folder string, a host.Attr) error {
+	uid, gid, err := owner("", a)
+	if err != nil {
+		return fmt.Errorf("finding the owner of %s: %w", folder, err)
+	}
+	if uid >= 0 || gid >= 0 {
+		if err := os.Chown(folder, uid, gid); err != nil {
+			return fmt.Errorf("setting the owner (only root may give files away): %w", err)
+		}
+	}
+	return os.Chmod(folder, a.Mode.Perm())
 }
 
 // owner is the uid and gid that name should have: those asked for, or those of

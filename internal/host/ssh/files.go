@@ -105,12 +105,11 @@ func beside(name string) string {
 // create makes a synced file with owner and mode set before there is content.
 // O_EXCL keeps it from following a link that somebody put there.
 func (s session) create(temp, name string, data []byte, a host.Attr) error {
-	f, err := s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		if s.Client.Remove(temp) == nil { // left by a call that was cut
-			f, err = s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-		}
-	}
+	var f *sftp.File
+	err := s.anew(temp, func() (err error) {
+		f, err = s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -121,6 +120,21 @@ func (s session) create(temp, name string, data []byte, a host.Attr) error {
 	if err := f.Chmod(a.Mode.Perm()); err != nil {
 		return fmt.Errorf("setting the mode: %w", err)
 	}
+	return s.fill(f, data)
+}
+
+// anew makes something at a temporary name, where a call that was cut may have
+// left its own.
+func (s session) anew(temp string, make func() error) error {
+	err := make()
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || s.Client.Remove(temp) != nil {
+		return err
+	}
+	return make()
+}
+
+// fill writes the content, and syncs it or reads it back.
+func (s session) fill(f *sftp.File, data []byte) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
@@ -136,7 +150,7 @@ func (s session) create(temp, name string, data []byte, a host.Attr) error {
 	if err := f.Close(); err != nil || syncs {
 		return err
 	}
-	back, err := s.read(temp, len(data))
+	back, err := s.read(f.Name(), len(data))
 	if err == nil && !bytes.Equal(back, data) {
 		err = errors.New("the server has other bytes than were sent")
 	}

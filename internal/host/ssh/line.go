@@ -176,8 +176,6 @@ func (l *line) probe() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.close(errors.New("it stopped answering")) })
-	defer stop()
 	var out host.Output
 	status, err := l.exec(ctx, "timeout -k 5 5 true", nil, &out)
 	l.deadline = err == nil && status == 0

@@ -18,12 +18,7 @@ import (
 func (h *Host) Link(ctx context.Context, target, name string) error {
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
 		temp := beside(name)
-		err := s.Symlink(target, temp)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-			if s.Client.Remove(temp) == nil { // left by a call that was cut
-				err = s.Symlink(target, temp)
-			}
-		}
+		err := s.anew(temp, func() error { return s.Symlink(target, temp) })
 		if err == nil {
 			if err = s.replace(temp, name); err != nil {
 				_ = s.Client.Remove(temp)
@@ -81,16 +76,21 @@ func (s session) mkdir(name string, a host.Attr) error {
 		}
 		return err
 	}
+	return s.give(name, a)
+}
+
+// give sets owner and mode of a new folder.
+func (s session) give(folder string, a host.Attr) error {
 	if a.Owner != "" || a.Group != "" {
-		uid, gid, err := s.ids(name, a)
+		uid, gid, err := s.ids(folder, a)
 		if err == nil {
-			err = s.Chown(name, uid, gid)
+			err = s.Chown(folder, uid, gid)
 		}
 		if err != nil {
 			return fmt.Errorf("setting the owner: %w", err)
 		}
 	}
-	return s.Chmod(name, a.Mode.Perm())
+	return s.Chmod(folder, a.Mode.Perm())
 }
 
 // own gives a new file its owner: the one that is asked for, or the one of the

@@ -43,33 +43,40 @@ func (h *Host) Run(ctx context.Context, argv []string, stdin []byte) ([]byte, er
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		limit, begin := seconds(ctx), time.Now()
-		if l.deadline {
-			words = append([]string{"timeout", "-k", "5", strconv.Itoa(limit)}, words...)
-		}
-		text, err := host.Quote(h.config.Node.Shell, words)
-		if err != nil {
-			return nil, err
-		}
-		var out host.Output
-		status, err := l.exec(ctx, text, stdin, &out)
-		switch {
-		case err != nil:
-			return out.Bytes(), fmt.Errorf("running %s: %w", argv[0], err)
-		case l.deadline && (status == timedOut || status == killed) && time.Since(begin) >= time.Duration(limit)*time.Second:
-			return out.Bytes(), fmt.Errorf("running %s: the node ended it after %d s: %w", argv[0], limit, context.DeadlineExceeded)
-		case status != 0:
-			return out.Bytes(), &host.ExitError{Argv: argv, Status: status, Output: out.Bytes()}
-		}
-		return out.Bytes(), nil
+		return l.run(ctx, argv, words, stdin)
 	})
 }
 
-// seconds is what is left of the context, in whole seconds and at least one.
+// run runs the words that argv became, with a deadline on the node where that
+// can be.
+func (l *line) run(ctx context.Context, argv, words []string, stdin []byte) ([]byte, error) {
+	limit, begin := seconds(ctx), time.Now()
+	if l.deadline {
+		words = append([]string{"timeout", "-k", "5", strconv.Itoa(limit)}, words...)
+	}
+	text, err := host.Quote(l.host.config.Node.Shell, words)
+	if err != nil {
+		return nil, err
+	}
+	var out host.Output
+	status, err := l.exec(ctx, text, stdin, &out)
+	switch {
+	case err != nil:
+		return out.Bytes(), fmt.Errorf("running %s: %w", argv[0], err)
+	case l.deadline && (status == timedOut || status == killed) && time.Since(begin) >= time.Duration(limit)*time.Second:
+		return out.Bytes(), fmt.Errorf("running %s: the node ended it after %d s: %w", argv[0], limit, context.DeadlineExceeded)
+	case status != 0:
+		return out.Bytes(), &host.ExitError{Argv: argv, Status: status, Output: out.Bytes()}
+	}
+	return out.Bytes(), nil
+}
+
+// seconds is what the node may take, in whole seconds and at least one: a second
+// less than the context has left, so that the node's answer still comes.
 func seconds(ctx context.Context) int {
 	left := longest
 	if d, ok := ctx.Deadline(); ok {
-		left = min(left, time.Until(d))
+		left = min(left, time.Until(d)-time.Second)
 	}
 	return max(1, int(left/time.Second))
 }

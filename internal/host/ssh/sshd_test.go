@@ -98,14 +98,14 @@ func TestOpenSSHEndsCommandsOnTheNode(t *testing.T) {
 	_, err := h.Run(t.Context(), []string{"true"}, nil) // the login takes its time
 	must(t, err)
 	mark := filepath.Join(t.TempDir(), "late")
-	ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
-	_, err = h.Run(ctx, []string{"sh", "-c", "sleep 2; echo > " + mark}, nil)
+	_, err = h.Run(ctx, []string{"sh", "-c", "sleep 4; echo > " + mark}, nil)
 	is(t, err, context.DeadlineExceeded)
 	if !strings.Contains(err.Error(), "the node ended it") {
 		t.Fatalf("who ended it? %v", err)
 	}
-	time.Sleep(1500 * time.Millisecond) // nothing happening is no event
+	time.Sleep(2000 * time.Millisecond) // nothing happening is no event
 	if _, err := os.Stat(mark); err == nil {
 		t.Fatal("the command went on")
 	}

@@ -21,8 +21,8 @@ type Subject struct {
 
 const lease = time.Minute
 
-// Contract holds a queue to what job.Queue says. make gives an empty one.
-func Contract(t *testing.T, make func(t *testing.T) Subject) {
+// Contract holds a queue to what job.Queue says. empty gives one without jobs.
+func Contract(t *testing.T, empty func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, Subject){
 		"a job is claimed once, when it is due":          onceWhenDue,
 		"a lane has one job at a time":                   oneOfALane,
@@ -35,7 +35,7 @@ func Contract(t *testing.T, make func(t *testing.T) Subject) {
 		"again means again":                              again,
 		"what waits for a lane is not forgotten":         manyOfALane,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, make(t)) })
+		t.Run(name, func(t *testing.T) { test(t, empty(t)) })
 	}
 }
 

@@ -59,18 +59,22 @@ func (m *Memory) Enqueue(j farm.Job) {
 		j.RunAt = m.now()
 	}
 	for _, r := range m.rows {
-		if r.Farm != j.Farm || r.Kind != j.Kind || r.Subject != j.Subject {
-			continue
+		if r.Farm == j.Farm && r.Kind == j.Kind && r.Subject == j.Subject {
+			r.twin(j.RunAt)
+			return
 		}
-		switch {
-		case r.running && (r.dirty.IsZero() || j.RunAt.Before(r.dirty)):
-			r.dirty = j.RunAt
-		case !r.running && j.RunAt.Before(r.RunAt):
-			r.RunAt = j.RunAt
-		}
-		return
 	}
 	m.rows = append(m.rows, &row{Job: j})
+}
+
+// twin says that another of the job was enqueued, to run at a time.
+func (r *row) twin(at time.Time) {
+	switch {
+	case r.running && (r.dirty.IsZero() || at.Before(r.dirty)):
+		r.dirty = at
+	case !r.running && at.Before(r.RunAt):
+		r.RunAt = at
+	}
 }
 
 // Claim is job.Queue's.

@@ -176,7 +176,7 @@ CREATE TABLE jobs (
     error    TEXT   NOT NULL
 );
 CREATE UNIQUE INDEX jobs_twin ON jobs (farm, kind, subject);
-CREATE INDEX jobs_due ON jobs (due);
+CREATE INDEX jobs_due ON jobs (due, id); -- in the order of a claim: no sort, so PostgreSQL reads no more than it returns
 CREATE INDEX jobs_lane ON jobs (farm, lane, run_at);
 CREATE TABLE lanes (
     farm  TEXT   NOT NULL,

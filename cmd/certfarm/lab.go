@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certfarm/certfarm/internal/api"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// rehearsing is what `certfarm lab` was told.
+type rehearsing struct {
+	nodes  int
+	faults []string
+	once   bool
+	dir    string
+	log    string
+}
+
+func newLab(a *app) *cobra.Command {
+	var r rehearsing
+	c := &cobra.Command{
+		Use: "lab", GroupID: groupStart, Short: "Run a whole farm in this process, and rehearse what can go wrong",
+		Long: `Lab starts a farm in one process, on 127.0.0.1 and free ports, without root: an
+ACME CA (Pebble), a name server, a round-robin balancer, nodes with SSH and a web
+server each, and a controller. It gets a certificate through the balancer, brings
+it to every node, and proves by handshakes what each node serves. Then it stays
+up to be looked at until Ctrl-C.
+
+With --fault it brings version 1 up first, and then renews while a node fails:
+
+` + faultHelp(),
+		Example: `certfarm lab
+certfarm lab --nodes 12
+certfarm lab --fault web2=wrong-key
+certfarm lab --once --fault web3=down:10s`,
+		Args: args(0, 0, "nothing"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.lab(cmd.Context(), r) },
+	}
+	f := c.Flags()
+	f.IntVar(&r.nodes, "nodes", 3, fmt.Sprintf("how many nodes, 1 to %d", lab.MaxNodes))
+	f.StringArrayVar(&r.faults, "fault", nil, "NODE=KIND[:TIME], such as web2=bad-reload or web3=down:10s; may be repeated")
+	f.BoolVar(&r.once, "once", false, "end after the rollout, with its exit code")
+	f.StringVar(&r.dir, "dir", "", "folder for everything the lab writes (default: a new one, removed at the end)")
+	f.StringVar(&r.log, "log", "", "file for the controller's log (default: controller.log in the folder)")
+	_ = c.RegisterFlagCompletionFunc("fault", completeFaults)
+	return c
+}
+
+func faultHelp() string {
+	var b strings.Builder
+	for _, k := range lab.FaultKinds() {
+		fmt.Fprintf(&b, "  %-15s %s\n", k.Kind, k.Doc)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func completeFaults(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	node, _, named := strings.Cut(typed, "=")
+	if !named {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var all []string
+	for _, k := range lab.FaultKinds() {
+		all = append(all, node+"="+string(k.Kind))
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
+// parse reads the faults, by node.
+func (r rehearsing) parse() (map[string]lab.Fault, error) {
+	faults := map[string]lab.Fault{}
+	for _, text := range r.faults {
+		node, f, err := lab.ParseFault(text)
+		if err != nil {
+			return nil, usage("`certfarm lab --help` lists the faults", "--fault %s: %v", text, err)
+		}
+		faults[node] = f
+	}
+	return faults, nil
+}
+
+func (a *app) lab(ctx context.Context, r rehearsing) error {
+	faults, err := r.parse()
+	if err != nil {
+		return err
+	}
+	if r.nodes < 1 || r.nodes > lab.MaxNodes {
+		return usage("", "--nodes %d: a lab has 1 to %d nodes", r.nodes, lab.MaxNodes)
+	}
+	if r.dir == "" {
+		if r.dir, err = os.MkdirTemp("", "certfarm-lab-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(r.dir)
+	}
+	l, end, err := a.startLab(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for node := range faults {
+		if _, err := l.Node(node); err != nil {
+			return usage("", "--fault: %v", err)
+		}
+	}
+	return a.rehearse(ctx, l, r, faults)
+}
+
+// startLab starts the lab, and the API that the other commands use.
+func (a *app) startLab(ctx context.Context, r rehearsing) (*lab.Lab, func(), error) {
+	if r.log == "" {
+		r.log = filepath.Join(r.dir, "controller.log")
+	}
+	file, err := os.OpenFile(r.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := slog.New(slog.NewTextHandler(file, nil))
+	l, err := lab.Start(ctx, lab.Options{
+		Layout:      lab.Layout{Dir: r.dir, Nodes: r.nodes},
+		Controlling: lab.Controlling{Log: log},
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	a.state = filepath.Join(r.dir, "controller")
+	open, err := api.Listen(api.New(api.Config{Controller: l.Controller, Version: version(), Log: log}), api.Doors{Socket: a.socketPath(), Log: log})
+	if err != nil {
+		return nil, nil, errors.Join(err, l.Close(), file.Close())
+	}
+	within, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- open.Serve(within) }()
+	return l, func() {
+		stop()
+		if err := errors.Join(<-done, l.Close(), file.Close()); err != nil {
+			a.say("ending the lab: %v", err)
+		}
+	}, nil
+}
+
+// A labResult is the last line of a rehearsal.
+type labResult struct {
+	result
+	Nodes []served `json:"nodes"`
+}
+
+// A served is what a node was seen to serve by the lab itself.
+type served struct {
+	lab.Witness
+	Version string `json:"version" doc:"new, old, other or nothing"`
+}
+
+func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map[string]lab.Fault) error {
+	a.introduce(l)
+	first, err := a.watchLab(ctx, l, func() error { _, err := l.Apply(ctx); return err })
+	if err != nil {
+		return err
+	}
+	now := l.Witness(ctx)
+	if len(faults) == 0 || first[0].Exit != exitDone {
+		return a.afterwards(ctx, l, r, first, witnessed(now, now[0].Serves, ""))
+	}
+	a.say("\nVersion 1 is up on every node. Now it is renewed, and this goes wrong: %s\n", strings.Join(r.faults, ", "))
+	second, err := a.watchLab(ctx, l, func() error { return l.Strike(ctx, faults) })
+	if err != nil {
+		return err
+	}
+	d, err := l.Controller.Describe(ctx, l.Farm, l.Site)
+	if err != nil {
+		return err
+	}
+	issued := d.Versions[0].Leaves[0].Fingerprint // the newest
+	nodes := witnessed(l.Witness(ctx), issued, now[0].Serves)
+	if r.once && comesBack(faults) && second[0].Exit == exitPartly {
+		if err := a.waitForHealing(ctx, l); err != nil {
+			return err
+		}
+	}
+	return a.afterwards(ctx, l, r, second, nodes)
+}
+
+// introduce says what runs, and shows the farm.yaml without its certificates.
+func (a *app) introduce(l *lab.Lab) {
+	a.say("A farm is up: %s behind a balancer at https://%s, a CA at %s, a name server at %s.",
+		many(len(l.Nodes), "node"), l.Balancer.HTTPSAddr(), l.CA.Directory, l.DNS.Addr())
+	a.say("The CA's questions reach any node's balancer; the path /.well-known/acme-challenge/ leads to the controller.")
+	a.say("%s says:\n", l.FarmFile)
+	text, err := os.ReadFile(l.FarmFile)
+	if err != nil {
+		a.say("%v", err)
+		return
+	}
+	for _, line := range abridged(string(text)) {
+		a.say("  %s", a.tint(a.err, faint, line))
+	}
+	a.say("")
+}
+
+// abridged is farm.yaml as far as one reads it: certificates and all nodes but
+// the first are cut short.
+func abridged(text string) (lines []string) {
+	inPEM, nodes, targets := false, 0, 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(trimmed, "-----BEGIN"):
+			if !inPEM {
+				lines = append(lines, "      …")
+			}
+			inPEM = true
+			continue
+		case inPEM && strings.HasPrefix(line, "      "):
+			continue
+		case strings.HasPrefix(line, "  web"):
+			nodes++
+		case strings.HasPrefix(line, "      - kind:"):
+			targets++
+		case !strings.HasPrefix(line, "    "):
+			nodes, targets = 0, 0
+		case !strings.HasPrefix(line, "       "):
+			targets = 0
+		}
+		inPEM = false
+		if nodes > 1 || targets > 1 {
+			if nodes == 2 && strings.HasPrefix(line, "  web") || targets == 2 && strings.HasPrefix(trimmed, "- kind:") {
+				lines = append(lines, strings.Repeat(" ", len(line)-len(strings.TrimLeft(line, " ")))+"… and so on")
+			}
+			continue
+		}
+		lines = append(lines, cut(line, 110))
+	}
+	return lines
+}
+
+// watchLab shows what happens after begin until the lab's site rests.
+func (a *app) watchLab(ctx context.Context, l *lab.Lab, begin func() error) ([]siteResult, error) {
+	f := &follower{ui: a.ui, source: l.Controller, farm: l.Farm, sites: []string{l.Site}}
+	if err := f.begin(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	if err := begin(); err != nil {
+		return nil, err
+	}
+	return f.run(ctx)
+}
+
+func witnessed(all []lab.Witness, issued, old string) (nodes []served) {
+	for _, w := range all {
+		s := served{Witness: w, Version: "other"}
+		switch w.Serves {
+		case "":
+			s.Version = "nothing"
+		case issued:
+			s.Version = "new"
+		case old:
+			s.Version = "old"
+		}
+		nodes = append(nodes, s)
+	}
+	return nodes
+}
+
+func comesBack(faults map[string]lab.Fault) bool {
+	for _, f := range faults {
+		if f.Kind == lab.Down && f.For > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// waitForHealing waits until the node that was away serves the new version. What
+// was told about the rollout stays: it ended without that node.
+func (a *app) waitForHealing(ctx context.Context, l *lab.Lab) error {
+	issued := l.CA.Stats().Total()
+	a.say("Waiting for what is absent to come back …")
+	r, err := l.Controller.Rollout(ctx, l.Farm, l.Site)
+	if err != nil {
+		return err
+	}
+	if err := l.Healed(ctx, r.To.ID); err != nil {
+		return err
+	}
+	a.say("It is back, and was brought up to date by itself; the CA was asked %s for it.", many(l.CA.Stats().Total()-issued, "time"))
+	return nil
+}
+
+// afterwards shows what each node serves, and stays up to be explored.
+func (a *app) afterwards(ctx context.Context, l *lab.Lab, r rehearsing, sites []siteResult, nodes []served) error {
+	if !a.json {
+		a.say("\nWhat each node serves, seen from outside the controller:")
+		var rows [][]cell
+		for _, n := range nodes {
+			t := map[string]tone{"new": good, "old": warn}[n.Version]
+			rows = append(rows, []cell{{n.Node, plain}, {farm.Short(n.Serves), plain}, {n.Version, t}, {n.Error, faint}})
+		}
+		a.table([]string{"NODE", "SERVES", "VERSION", ""}, rows)
+	}
+	err := a.labResult(sites, nodes)
+	if r.once {
+		return err
+	}
+	a.explore(l)
+	last, lastErr := l.Controller.Events(ctx, l.Farm, store.EventQuery{Newest: true, Limit: 1})
+	if lastErr != nil || len(last) == 0 {
+		return errors.Join(err, lastErr)
+	}
+	_ = l.Controller.Follow(ctx, l.Farm, store.EventQuery{After: last[0].ID}, func(e farm.Event) error {
+		if !a.json { // the result was the last line
+			a.say("%s", a.eventLine(e, 12))
+		}
+		return nil
+	}) // it ends with the context only
+	return err
+}
+
+func (a *app) labResult(sites []siteResult, nodes []served) error {
+	if !a.json {
+		return a.result(sites)
+	}
+	r := labResult{result{Type: "result", Sites: sites}, nodes}
+	for _, s := range sites {
+		r.Exit = worse(r.Exit, s.Exit)
+	}
+	if err := a.object(r); err != nil {
+		return err
+	}
+	return quiet(r.Exit)
+}
+
+// explore says what to try while the lab is up.
+func (a *app) explore(l *lab.Lab) {
+	me := os.Args[0]
+	if strings.Contains(me, "go-build") { // `go run` keeps the program in a folder of its own
+		me = "go run ./cmd/certfarm"
+	}
+	a.say("\nThe farm stays up until Ctrl-C. Try, in another terminal:\n")
+	for _, c := range []string{
+		"get sites", "describe site " + l.Site, "verify " + l.Site, "renew " + l.Site, "rollout status " + l.Site, "events --follow",
+	} {
+		a.say("  %s %s --state %s", me, c, a.state)
+	}
+	a.say("  curl --cacert /dev/null --insecure --resolve %s:%s:127.0.0.1 https://%s:%s/\n",
+		l.Layout.Names[0], portOf(l.Balancer.HTTPSAddr()), l.Layout.Names[0], portOf(l.Balancer.HTTPSAddr()))
+}
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }

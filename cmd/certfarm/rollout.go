@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+func newRollout(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use: "rollout status|pause|resume|abort|undo|approve SITE|ID", GroupID: groupWork, Short: "See and steer a rollout",
+		Long: `A rollout is named by its id, or by its site for the site's newest one.`,
+		Example: `certfarm rollout status shop --follow
+certfarm rollout pause shop
+certfarm rollout approve shop --wave production
+certfarm rollout undo shop`,
+	},
+		newStatus(a),
+		a.teller(controller.Pause, "Begin nothing more; what is live stays", "is paused; `certfarm rollout resume` lets it go on"),
+		a.teller(controller.Resume, "Go on with a paused rollout", "goes on"),
+		a.teller(controller.Abort, "Put every target back", "is aborted; every target is put back"),
+		newUndo(a),
+		a.teller(controller.Approve, "Let a wave begin that waits for assent", "may go on"),
+	)
+}
+
+func newStatus(a *app) *cobra.Command {
+	var follow bool
+	var w watching
+	c := a.inFarm(&cobra.Command{
+		Use: "status SITE|ID", Short: "Show a rollout; the exit code tells how it stands",
+		Example: "certfarm rollout status shop\ncertfarm rollout status shop --follow --for 10m",
+		Args:    args(1, 1, "a site or the id of a rollout"), ValidArgsFunction: a.completeNames("site"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
+				r, err := c.Rollout(cmd.Context(), farmName, given[0])
+				if err != nil {
+					return a.noRollout(cmd.Context(), c, farmName, given[0], err)
+				}
+				if follow && r.Outcome == farm.Running {
+					f := &follower{ui: a.ui, source: c, farm: farmName, sites: []string{r.Site}, wait: w.wait, detaches: true}
+					if err := f.begin(cmd.Context()); err != nil {
+						return err
+					}
+					return a.follow(cmd.Context(), f)
+				}
+				return a.showRollout(cmd.Context(), c, r)
+			})
+		},
+	})
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "watch it to the end")
+	c.Flags().DurationVar(&w.wait, "for", 0, "with --follow, watch for this long at most")
+	return c
+}
+
+// noRollout tells a site without a rollout from one that is not there.
+func (a *app) noRollout(ctx context.Context, c *client.Client, farmName, name string, err error) error {
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if _, siteErr := c.Describe(ctx, farmName, name); siteErr == nil {
+		return hinted(errors.New("site "+name+" has no rollout yet"), "`certfarm describe site "+name+"` shows what it waits for")
+	}
+	return a.meant(ctx, c, "sites", farmName, name, err)
+}
+
+// showRollout shows a rollout as it stands.
+func (a *app) showRollout(ctx context.Context, c *client.Client, r farm.Rollout) error {
+	if a.json {
+		if err := a.object(object{"rollout", r.Farm, r}); err != nil {
+			return err
+		}
+		return quiet(outcome(r))
+	}
+	all, err := c.Progress(ctx, r.Farm, r.Site)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	word, t := outcomeWord(r)
+	waits := ""
+	if all[0].Rollout == r.ID {
+		waits = all[0].Waits
+	}
+	took := ""
+	if !r.Ended.IsZero() {
+		took = span(r.Ended.Sub(r.Created))
+	}
+	a.facts([]fact{
+		{"Rollout", r.ID, bold},
+		{"Site", r.Site, plain},
+		{"Outcome", word, t},
+		{"Why", r.Why, plain},
+		{"Goes back", r.Back, bad},
+		{"Waits", waits, busy},
+		{"Reason", r.Reason, plain},
+		{"Began", date(r.Created), plain},
+		{"Took", took, plain},
+	})
+	a.print("")
+	var rows [][]cell
+	for _, s := range r.Steps {
+		wave := ""
+		if s.Wave < len(r.Waves) {
+			wave = r.Waves[s.Wave].Name
+		}
+		l := lookOf(s.State)
+		rows = append(rows, []cell{{text: wave}, {text: s.Target}, {l.sign + " " + string(s.State), l.tone}, {text: dash(string(s.Doing))}, {text: dash(s.Error)}})
+	}
+	a.table([]string{"WAVE", "TARGET", "STATE", "DOING", "LAST FAILURE"}, rows)
+	return quiet(outcome(r))
+}
+
+// teller is the command that says a word to a running rollout.
+func (a *app) teller(word, short, said string) *cobra.Command {
+	var wave string
+	c := a.inFarm(&cobra.Command{
+		Use: word + " SITE|ID", Short: short, Example: "certfarm rollout " + word + " shop",
+		Args: args(1, 1, "a site or the id of a rollout"), ValidArgsFunction: a.completeNames("site"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
+				r, err := c.Tell(cmd.Context(), farmName, given[0], word, wave)
+				if err != nil {
+					return a.noRollout(cmd.Context(), c, farmName, given[0], err)
+				}
+				return a.done("rollout", r, "The rollout %s of %s %s.", r.ID, r.Site, said)
+			})
+		},
+	})
+	if word == controller.Approve {
+		c.Flags().StringVar(&wave, "wave", "", "the wave that may begin (default: the next that waits)")
+	}
+	return c
+}
+
+func newUndo(a *app) *cobra.Command {
+	var w watching
+	c := a.inFarm(&cobra.Command{
+		Use: "undo SITE", Short: "Bring the version before back, as a rollout of its own",
+		Example: "certfarm rollout undo shop",
+		Args:    args(1, 1, "the name of a site"), ValidArgsFunction: a.completeNames("site"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.begin(cmd.Context(), given[0], w, "The version before of "+given[0]+" is brought back.", func(c *client.Client, farmName string) error {
+				return c.Undo(cmd.Context(), farmName, given[0])
+			})
+		},
+	})
+	w.flags(c)
+	return c
+}

@@ -1,0 +1,172 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/certfarm/certfarm/internal/api"
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// About tells what answers.
+func (c *Client) About(ctx context.Context) (api.About, error) {
+	return answered[api.About](ctx, c, ask{route: "about"})
+}
+
+// Farms lists the farms.
+func (c *Client) Farms(ctx context.Context) ([]string, error) {
+	out, err := answered[api.Farms](ctx, c, ask{route: "list-farms"})
+	return out.Farms, err
+}
+
+// FarmFile returns the newest farm.yaml as it was written.
+func (c *Client) FarmFile(ctx context.Context, farmName string) (api.FarmFile, error) {
+	return answered[api.FarmFile](ctx, c, ask{route: "get-farm", words: []string{farmName}})
+}
+
+// Plan says what applying a farm.yaml would change.
+func (c *Client) Plan(ctx context.Context, farmName string, text []byte, file string) (controller.Plan, error) {
+	return answered[controller.Plan](ctx, c, ask{route: "plan", words: []string{farmName}, body: api.PlanAsk{Text: string(text), File: file}})
+}
+
+// Apply makes a farm.yaml the farm's new revision, if the stored one is still
+// was.
+func (c *Client) Apply(ctx context.Context, farmName string, text []byte, file string, was int64) (controller.Plan, error) {
+	in := api.ApplyAsk{PlanAsk: api.PlanAsk{Text: string(text), File: file}, Revision: was}
+	return answered[controller.Plan](ctx, c, ask{route: "apply", words: []string{farmName}, body: in})
+}
+
+// Freeze stops all activations of a farm, or lets them go on.
+func (c *Client) Freeze(ctx context.Context, farmName string, on bool) error {
+	return told(ctx, c, ask{route: "freeze", words: []string{farmName}, body: api.Switch{On: on}})
+}
+
+// pageSize is how many sites are asked for at once.
+const pageSize = 1000
+
+// Sites lists all sites by name.
+func (c *Client) Sites(ctx context.Context, farmName string) (all []controller.SiteStatus, err error) {
+	for after := ""; ; {
+		q := url.Values{"after": {after}, "limit": {strconv.Itoa(pageSize)}}
+		out, err := answered[api.Sites](ctx, c, ask{route: "list-sites", words: []string{farmName}, query: q})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, out.Sites...)
+		if after = out.Next; after == "" {
+			return all, nil
+		}
+	}
+}
+
+// Describe tells everything about a site.
+func (c *Client) Describe(ctx context.Context, farmName, site string) (controller.SiteDetail, error) {
+	return answered[controller.SiteDetail](ctx, c, ask{route: "get-site", words: []string{farmName, site}})
+}
+
+// Renew orders a new certificate for a site now.
+func (c *Client) Renew(ctx context.Context, farmName, site string) error {
+	return told(ctx, c, ask{route: "renew", words: []string{farmName, site}})
+}
+
+// Verify asks every endpoint of a site now what it serves.
+func (c *Client) Verify(ctx context.Context, farmName, site string) ([]controller.Verified, error) {
+	out, err := answered[api.Verifieds](ctx, c, ask{route: "verify", words: []string{farmName, site}})
+	return out.Targets, err
+}
+
+// Undo brings the version before the newest one back.
+func (c *Client) Undo(ctx context.Context, farmName, site string) error {
+	return told(ctx, c, ask{route: "undo", words: []string{farmName, site}})
+}
+
+// Import makes a certificate from elsewhere the site's newest version.
+func (c *Client) Import(ctx context.Context, farmName, site string, chain []byte, key farm.Secret) (api.Imported, error) {
+	return answered[api.Imported](ctx, c, ask{
+		route: "import", words: []string{farmName, site}, body: api.Pair{Chain: string(chain), Key: key.Reveal()},
+	})
+}
+
+// progressAtOnce is how many sites are asked about in one request.
+const progressAtOnce = 100
+
+// Progress tells what the named sites are busy with, in the order asked.
+func (c *Client) Progress(ctx context.Context, farmName string, sites ...string) (all []controller.Progress, err error) {
+	for some := range slices.Chunk(sites, progressAtOnce) {
+		out, err := answered[api.Progresses](ctx, c, ask{route: "progress", words: []string{farmName}, query: url.Values{"site": some}})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, out.Sites...)
+	}
+	return all, nil
+}
+
+// Targets lists the targets of a site, or of all sites, by name.
+func (c *Client) Targets(ctx context.Context, farmName, site string) ([]controller.TargetStatus, error) {
+	out, err := answered[api.Targets](ctx, c, ask{route: "list-targets", words: []string{farmName}, query: given("site", site)})
+	return out.Targets, err
+}
+
+// Target tells of one target.
+func (c *Client) Target(ctx context.Context, farmName, target string) (controller.TargetStatus, error) {
+	return answered[controller.TargetStatus](ctx, c, ask{route: "get-target", words: []string{farmName, target}})
+}
+
+// Retire forgets a target that is gone from farm.yaml.
+func (c *Client) Retire(ctx context.Context, farmName, target string) error {
+	return told(ctx, c, ask{route: "retire", words: []string{farmName, target}})
+}
+
+// Nodes lists the nodes by name.
+func (c *Client) Nodes(ctx context.Context, farmName string) ([]controller.NodeStatus, error) {
+	out, err := answered[api.Nodes](ctx, c, ask{route: "list-nodes", words: []string{farmName}})
+	return out.Nodes, err
+}
+
+// NodeStatus tells of one node.
+func (c *Client) NodeStatus(ctx context.Context, farmName, node string) (controller.NodeStatus, error) {
+	return answered[controller.NodeStatus](ctx, c, ask{route: "get-node", words: []string{farmName, node}})
+}
+
+// Hold keeps every change away from a node, or releases it.
+func (c *Client) Hold(ctx context.Context, farmName, node string, on bool) error {
+	return told(ctx, c, ask{route: "hold", words: []string{farmName, node}, body: api.Switch{On: on}})
+}
+
+// SetSecret seals a secret under a name.
+func (c *Client) SetSecret(ctx context.Context, farmName, name string, value farm.Secret) error {
+	return told(ctx, c, ask{route: "set-secret", words: []string{farmName, name}, body: api.SecretValue{Value: value.Reveal()}})
+}
+
+// Secrets lists the names of the farm's secrets.
+func (c *Client) Secrets(ctx context.Context, farmName string) ([]controller.SecretInfo, error) {
+	out, err := answered[api.SecretNames](ctx, c, ask{route: "list-secrets", words: []string{farmName}})
+	return out.Secrets, err
+}
+
+// RemoveSecret forgets a secret.
+func (c *Client) RemoveSecret(ctx context.Context, farmName, name string) error {
+	return told(ctx, c, ask{route: "remove-secret", words: []string{farmName, name}})
+}
+
+// Rekey makes a new master key and seals everything under it. It returns how many
+// records there were.
+func (c *Client) Rekey(ctx context.Context) (int, error) {
+	out, err := answered[api.Rekeyed](ctx, c, ask{route: "rekey"})
+	return out.Records, err
+}
+
+// given is a query of pairs, without those that are empty.
+func given(pairs ...string) url.Values {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return q
+}

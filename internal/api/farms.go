@@ -1,0 +1,172 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// About is what answers.
+type About struct {
+	Version string `json:"version" doc:"of the program"`
+}
+
+func (s *server) about(context.Context, *struct{}) (About, error) { return About{s.version}, nil }
+
+// Farms are the names of farms.
+type Farms struct {
+	Farms []string `json:"farms"`
+}
+
+func (s *server) listFarms(ctx context.Context, _ *struct{}) (Farms, error) {
+	all, err := s.Farms(ctx)
+	return Farms{list(all)}, err
+}
+
+// list is never null in JSON.
+func list[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}
+
+// InFarm is a request about a farm. It is exported, as others that stand in
+// requests, since huma reads embedded structs only so.
+type InFarm struct {
+	Farm string `path:"farm" minLength:"1"`
+}
+
+// FarmFile is the newest revision of a farm.
+type FarmFile struct {
+	Farm     string    `json:"farm"`
+	Revision int64     `json:"revision"`
+	Text     string    `json:"text" doc:"farm.yaml as it was written, comments too"`
+	By       string    `json:"by"`
+	At       time.Time `json:"at"`
+	Frozen   string    `json:"frozen,omitempty" doc:"who froze the farm: nothing is activated"`
+}
+
+func (s *server) getFarm(ctx context.Context, in *InFarm) (f FarmFile, err error) {
+	r, err := s.FarmText(ctx, in.Farm)
+	if err != nil {
+		return f, err
+	}
+	f = FarmFile{Farm: r.Farm, Revision: r.Number, Text: string(r.Text), By: r.By, At: r.At}
+	f.Frozen, err = s.Frozen(ctx, in.Farm)
+	return f, err
+}
+
+// PlanAsk is a farm.yaml to plan.
+type PlanAsk struct {
+	Text string `json:"text" doc:"farm.yaml"`
+	File string `json:"file" doc:"its name, for the mistakes"`
+}
+
+type planAsk struct {
+	InFarm
+	Body PlanAsk
+}
+
+func (s *server) plan(ctx context.Context, in *planAsk) (controller.Plan, error) {
+	p, err := s.Plan(ctx, []byte(in.Body.Text), in.Body.File)
+	if err == nil {
+		err = sameFarm(p.Farm, in.Farm)
+	}
+	p.Changes = list(p.Changes)
+	return p, err
+}
+
+// ApplyAsk is a farm.yaml to apply.
+type ApplyAsk struct {
+	PlanAsk
+	Revision int64 `json:"revision" minimum:"0" doc:"the stored revision that the plan was made against; 0: none"`
+}
+
+type applyAsk struct {
+	InFarm
+	Body ApplyAsk
+}
+
+func (s *server) apply(ctx context.Context, in *applyAsk) (controller.Plan, error) {
+	parsed, err := s.Parse([]byte(in.Body.Text), in.Body.File)
+	if err != nil {
+		return controller.Plan{}, err
+	}
+	if err := sameFarm(parsed.Farm.Name, in.Farm); err != nil {
+		return controller.Plan{}, err
+	}
+	p, err := s.Apply(ctx, []byte(in.Body.Text), in.Body.File, by(ctx), in.Body.Revision)
+	p.Changes = list(p.Changes)
+	return p, err
+}
+
+func sameFarm(is, asked string) error {
+	if is == asked {
+		return nil
+	}
+	return &controller.Refusal{Problem: "this farm.yaml is of farm " + is + ", not of " + asked, Hint: "send it to /v1/farms/" + is}
+}
+
+// Switch turns something on or off.
+type Switch struct {
+	On bool `json:"on"`
+}
+
+type freezeAsk struct {
+	InFarm
+	Body Switch
+}
+
+func (s *server) freeze(ctx context.Context, in *freezeAsk) error {
+	if _, err := s.FarmText(ctx, in.Farm); err != nil {
+		return err
+	}
+	return s.Freeze(ctx, in.Farm, by(ctx), in.Body.On)
+}
+
+// SecretNames are the secrets of a farm.
+type SecretNames struct {
+	Secrets []controller.SecretInfo `json:"secrets"`
+}
+
+func (s *server) listSecrets(ctx context.Context, in *InFarm) (SecretNames, error) {
+	all, err := s.Secrets(ctx, in.Farm)
+	return SecretNames{list(all)}, err
+}
+
+// InSecret is a request about a secret.
+type InSecret struct {
+	InFarm
+	Secret string `path:"secret" minLength:"1" maxLength:"200"`
+}
+
+// SecretValue is a secret on its way in; nothing answers with one.
+type SecretValue struct {
+	Value []byte `json:"value" writeOnly:"true" doc:"the secret, in base64"`
+}
+
+type secretAsk struct {
+	InSecret
+	Body SecretValue
+}
+
+func (s *server) setSecret(ctx context.Context, in *secretAsk) error {
+	return s.SetSecret(ctx, in.Farm, in.Secret, farm.NewSecret(in.Body.Value), by(ctx))
+}
+
+func (s *server) removeSecret(ctx context.Context, in *InSecret) error {
+	return s.RemoveSecret(ctx, in.Farm, in.Secret, by(ctx))
+}
+
+// Rekeyed says how much was sealed under a new master key.
+type Rekeyed struct {
+	Records int `json:"records"`
+}
+
+func (s *server) rekey(ctx context.Context, _ *struct{}) (Rekeyed, error) {
+	n, err := s.Rekey(ctx, by(ctx))
+	return Rekeyed{n}, err
+}

@@ -1,0 +1,152 @@
+package api
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/sse"
+
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// Rollouts are rollouts, newest first.
+type Rollouts struct {
+	Rollouts []farm.Rollout `json:"rollouts"`
+}
+
+type listRollouts struct {
+	OfSite
+	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"20"`
+}
+
+func (s *server) listRollouts(ctx context.Context, in *listRollouts) (Rollouts, error) {
+	all, err := s.Rollouts(ctx, in.Farm, in.Site, in.Limit)
+	for i := range all {
+		all[i] = public(all[i])
+	}
+	return Rollouts{list(all)}, err
+}
+
+// public is a rollout without the deployers' own notes.
+func public(r farm.Rollout) farm.Rollout {
+	for i := range r.Steps {
+		r.Steps[i].Receipt = nil
+	}
+	return r
+}
+
+// InRollout is a request about a rollout.
+type InRollout struct {
+	InFarm
+	Rollout string `path:"rollout" minLength:"1" doc:"the rollout's id, or the name of a site for its newest"`
+}
+
+func (s *server) getRollout(ctx context.Context, in *InRollout) (farm.Rollout, error) {
+	r, err := s.Rollout(ctx, in.Farm, in.Rollout)
+	return public(r), err
+}
+
+func (s *server) pause(ctx context.Context, in *InRollout) (farm.Rollout, error) {
+	return s.say(ctx, in, controller.Pause, "")
+}
+
+func (s *server) resume(ctx context.Context, in *InRollout) (farm.Rollout, error) {
+	return s.say(ctx, in, controller.Resume, "")
+}
+
+func (s *server) abort(ctx context.Context, in *InRollout) (farm.Rollout, error) {
+	return s.say(ctx, in, controller.Abort, "")
+}
+
+type approveAsk struct {
+	InRollout
+	Wave string `query:"wave" doc:"the wave that may begin; not set: the next that waits"`
+}
+
+func (s *server) approve(ctx context.Context, in *approveAsk) (farm.Rollout, error) {
+	return s.say(ctx, &in.InRollout, controller.Approve, in.Wave)
+}
+
+func (s *server) say(ctx context.Context, in *InRollout, word, wave string) (farm.Rollout, error) {
+	r, err := s.Tell(ctx, in.Farm, in.Rollout, word, wave, by(ctx))
+	return public(r), err
+}
+
+// Events are lines of the journal.
+type Events struct {
+	Events []farm.Event `json:"events"`
+}
+
+// OfJournal says which lines of the journal are wanted.
+type OfJournal struct {
+	InFarm
+	Site    string `query:"site" doc:"only of this site"`
+	Rollout string `query:"rollout" doc:"only of this rollout"`
+	Kind    string `query:"kind" doc:"only of this kind"`
+	Level   string `query:"level" enum:"info,warning,alarm" doc:"only of this level"`
+	After   string `query:"after" doc:"only what comes after the event with this id"`
+}
+
+func (in OfJournal) query() store.EventQuery {
+	return store.EventQuery{Site: in.Site, Rollout: in.Rollout, Kind: in.Kind, Level: farm.Level(in.Level), After: in.After}
+}
+
+type listEvents struct {
+	OfJournal
+	Limit  int  `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Newest bool `query:"newest" doc:"newest first, and with the limit the last ones"`
+}
+
+func (s *server) listEvents(ctx context.Context, in *listEvents) (Events, error) {
+	q := in.query()
+	q.Limit, q.Newest = in.Limit, in.Newest
+	all, err := s.Events(ctx, in.Farm, q)
+	return Events{list(all)}, err
+}
+
+// An Alive is sent while nothing happens, so that both ends and what is between
+// them know that the line is open. The first one comes at once.
+type Alive struct {
+	At time.Time `json:"at"`
+}
+
+// aliveEvery is shorter than the minute after which proxies close a silent line.
+const aliveEvery = 20 * time.Second
+
+// follow binds the stream of events: "event" for each, "alive" in between.
+func follow(s *server, a huma.API, op huma.Operation) {
+	words := map[string]any{"event": farm.Event{}, "alive": Alive{}}
+	sse.Register(a, op, words, func(ctx context.Context, in *OfJournal, send sse.Sender) {
+		ctx, stop := context.WithCancel(ctx)
+		var mu sync.Mutex
+		say := func(v any) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return send.Data(v)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer stop()
+			for every := time.Tick(aliveEvery); ; {
+				if say(Alive{time.Now().UTC()}) != nil {
+					return
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-every:
+				}
+			}
+		})
+		err := s.Follow(ctx, in.Farm, in.query(), func(e farm.Event) error { return say(e) })
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("following events", "farm", in.Farm, "error", err)
+		}
+		stop()
+		wg.Wait()
+	})
+}

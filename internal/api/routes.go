@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// A Route is one question or order, and the permission that it needs.
+type Route struct {
+	ID      string // the OpenAPI operation
+	Method  string
+	Path    string
+	Needs   Permission
+	Tag     string
+	Summary string
+	Body    int64 // the most bytes that may be sent; 0: maxBody
+
+	bind func(*server, huma.API, huma.Operation)
+}
+
+// The most that may be sent: a secret or a word, and a whole farm.yaml.
+const (
+	maxBody = 1 << 20
+	maxFarm = 32 << 20
+)
+
+const inFarm = "/v1/farms/{farm}"
+
+// Routes is every route there is.
+func Routes() []Route {
+	return []Route{
+		{ID: "about", Method: "GET", Path: "/v1/about", Needs: View, Tag: "farms", Summary: "What answers here", bind: answer((*server).about)},
+		{ID: "rekey", Method: "POST", Path: "/v1/rekey", Needs: Secrets, Tag: "secrets", Summary: "Make a new master key and seal everything under it", bind: answer((*server).rekey)},
+		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
+		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answer((*server).getFarm)},
+		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
+		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answer((*server).apply)},
+		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
+
+		{ID: "list-sites", Method: "GET", Path: inFarm + "/sites", Needs: View, Tag: "sites", Summary: "List sites by name", bind: answer((*server).listSites)},
+		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},
+		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
+		{ID: "verify", Method: "POST", Path: inFarm + "/sites/{site}/verify", Needs: Operate, Tag: "sites", Summary: "Ask every endpoint now what it serves", bind: answer((*server).verify)},
+		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
+		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
+		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
+
+		{ID: "list-targets", Method: "GET", Path: inFarm + "/targets", Needs: View, Tag: "targets", Summary: "List targets by name", bind: answer((*server).listTargets)},
+		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Tag: "targets", Summary: "Tell of one target", bind: answer((*server).getTarget)},
+		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
+
+		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
+		{ID: "get-node", Method: "GET", Path: inFarm + "/nodes/{node}", Needs: View, Tag: "nodes", Summary: "Tell of one node", bind: answer((*server).getNode)},
+		{ID: "hold", Method: "PUT", Path: inFarm + "/nodes/{node}/hold", Needs: Operate, Tag: "nodes", Summary: "Keep changes away from a node, or release it", bind: order((*server).hold)},
+
+		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},
+		{ID: "get-rollout", Method: "GET", Path: inFarm + "/rollouts/{rollout}", Needs: View, Tag: "rollouts", Summary: "Tell of a rollout, by id or as a site's newest", bind: answer((*server).getRollout)},
+		{ID: "pause", Method: "POST", Path: inFarm + "/rollouts/{rollout}/pause", Needs: Operate, Tag: "rollouts", Summary: "Begin nothing more", bind: answer((*server).pause)},
+		{ID: "resume", Method: "POST", Path: inFarm + "/rollouts/{rollout}/resume", Needs: Operate, Tag: "rollouts", Summary: "Go on", bind: answer((*server).resume)},
+		{ID: "abort", Method: "POST", Path: inFarm + "/rollouts/{rollout}/abort", Needs: Operate, Tag: "rollouts", Summary: "Put every target back", bind: answer((*server).abort)},
+		{ID: "approve", Method: "POST", Path: inFarm + "/rollouts/{rollout}/approve", Needs: Approve, Tag: "rollouts", Summary: "Let a wave begin", bind: answer((*server).approve)},
+
+		{ID: "list-events", Method: "GET", Path: inFarm + "/events", Needs: View, Tag: "events", Summary: "Read the journal", bind: answer((*server).listEvents)},
+		{ID: "follow-events", Method: "GET", Path: inFarm + "/events/follow", Needs: View, Tag: "events", Summary: "Follow the journal (server-sent events)", bind: follow},
+
+		{ID: "list-secrets", Method: "GET", Path: inFarm + "/secrets", Needs: View, Tag: "secrets", Summary: "List the names of secrets", bind: answer((*server).listSecrets)},
+		{ID: "set-secret", Method: "PUT", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Tag: "secrets", Summary: "Seal a secret under a name", bind: order((*server).setSecret)},
+		{ID: "remove-secret", Method: "DELETE", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Tag: "secrets", Summary: "Forget a secret", bind: order((*server).removeSecret)},
+	}
+}
+
+// URL is the route's path with what the words in braces stand for, in order.
+func (r Route) URL(words ...string) string {
+	var b strings.Builder
+	rest := r.Path
+	for _, w := range words {
+		before, after, _ := strings.Cut(rest, "{")
+		_, after, _ = strings.Cut(after, "}")
+		b.WriteString(before + url.PathEscape(w))
+		rest = after
+	}
+	return b.String() + rest
+}
+
+// body is an answer.
+type body[T any] struct{ Body T }
+
+// answer binds a question to its route.
+func answer[I, O any](f func(*server, context.Context, *I) (O, error)) func(*server, huma.API, huma.Operation) {
+	return func(s *server, a huma.API, op huma.Operation) {
+		huma.Register(a, op, func(ctx context.Context, in *I) (*body[O], error) {
+			out, err := f(s, ctx, in)
+			if err != nil {
+				return nil, s.problemOf(ctx, op.OperationID, err)
+			}
+			s.tell(ctx, op)
+			return &body[O]{out}, nil
+		})
+	}
+}
+
+// order binds an order to its route; it is answered with 204.
+func order[I any](f func(*server, context.Context, *I) error) func(*server, huma.API, huma.Operation) {
+	return func(s *server, a huma.API, op huma.Operation) {
+		op.DefaultStatus = http.StatusNoContent
+		huma.Register(a, op, func(ctx context.Context, in *I) (*struct{}, error) {
+			if err := f(s, ctx, in); err != nil {
+				return nil, s.problemOf(ctx, op.OperationID, err)
+			}
+			s.tell(ctx, op)
+			return nil, nil
+		})
+	}
+}
+
+// tell logs who asked for a change.
+func (s *server) tell(ctx context.Context, op huma.Operation) {
+	if op.Method != http.MethodGet {
+		s.log.Info("request", "route", op.OperationID, "by", by(ctx))
+	}
+}

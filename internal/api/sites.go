@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// Sites is a page of sites.
+type Sites struct {
+	Sites []controller.SiteStatus `json:"sites"`
+	Next  string                  `json:"next,omitempty" doc:"ask for what comes after this name; not set: there is no more"`
+}
+
+// Page is where a list begins, and how long it is.
+type Page struct {
+	After string `query:"after" doc:"only what comes after this"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+type listSites struct {
+	InFarm
+	Page
+}
+
+func (s *server) listSites(ctx context.Context, in *listSites) (Sites, error) {
+	all, err := s.Sites(ctx, in.Farm, in.After, in.Limit)
+	out := Sites{Sites: list(all)}
+	if len(all) == in.Limit {
+		out.Next = all[len(all)-1].Name
+	}
+	return out, err
+}
+
+// InSite is a request about a site.
+type InSite struct {
+	InFarm
+	Site string `path:"site" minLength:"1"`
+}
+
+func (s *server) getSite(ctx context.Context, in *InSite) (controller.SiteDetail, error) {
+	d, err := s.Describe(ctx, in.Farm, in.Site)
+	for i := range d.Rollouts {
+		d.Rollouts[i] = public(d.Rollouts[i])
+	}
+	for i := range d.Orders {
+		d.Orders[i].Authz = nil // holds what answers the CA's question
+	}
+	return d, err
+}
+
+func (s *server) renew(ctx context.Context, in *InSite) error {
+	return s.Renew(ctx, in.Farm, in.Site, by(ctx))
+}
+
+func (s *server) undo(ctx context.Context, in *InSite) error {
+	return s.Undo(ctx, in.Farm, in.Site, by(ctx))
+}
+
+// Verifieds is what each target of a site was seen to serve just now.
+type Verifieds struct {
+	Targets []controller.Verified `json:"targets"`
+}
+
+func (s *server) verify(ctx context.Context, in *InSite) (Verifieds, error) {
+	all, err := s.Verify(ctx, in.Farm, in.Site)
+	return Verifieds{list(all)}, err
+}
+
+// Pair is a certificate from elsewhere, on its way in.
+type Pair struct {
+	Chain string `json:"chain" doc:"PEM, leaf first"`
+	Key   []byte `json:"key" writeOnly:"true" doc:"the private key, PEM in base64"`
+}
+
+type importAsk struct {
+	InSite
+	Body Pair
+}
+
+// Imported says which version a certificate from elsewhere became.
+type Imported struct {
+	Version     string `json:"version"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+func (s *server) importPair(ctx context.Context, in *importAsk) (Imported, error) {
+	v, err := s.Import(ctx, in.Farm, in.Site, []byte(in.Body.Chain), farm.NewSecret(in.Body.Key), by(ctx))
+	if err != nil {
+		return Imported{}, err
+	}
+	return Imported{v.ID, v.Fingerprints()[0]}, nil
+}
+
+// Progresses is what sites are busy with.
+type Progresses struct {
+	Sites []controller.Progress `json:"sites"`
+}
+
+type progressAsk struct {
+	InFarm
+	Site []string `query:"site,explode" required:"true" minItems:"1" maxItems:"100" doc:"the sites, each one a parameter"`
+}
+
+func (s *server) progress(ctx context.Context, in *progressAsk) (Progresses, error) {
+	all, err := s.Progress(ctx, in.Farm, in.Site...)
+	return Progresses{list(all)}, err
+}
+
+// Targets are targets by name.
+type Targets struct {
+	Targets []controller.TargetStatus `json:"targets"`
+}
+
+// OfSite is a request about all of a farm, or about a site's.
+type OfSite struct {
+	InFarm
+	Site string `query:"site" doc:"only of this site"`
+}
+
+func (s *server) listTargets(ctx context.Context, in *OfSite) (Targets, error) {
+	all, err := s.Targets(ctx, in.Farm, in.Site)
+	return Targets{list(all)}, err
+}
+
+type inATarget struct {
+	InFarm
+	Target string `path:"target" minLength:"1"`
+}
+
+func (s *server) getTarget(ctx context.Context, in *inATarget) (controller.TargetStatus, error) {
+	return s.Target(ctx, in.Farm, in.Target)
+}
+
+func (s *server) retire(ctx context.Context, in *inATarget) error {
+	return s.Retire(ctx, in.Farm, in.Target, by(ctx))
+}
+
+// Nodes are nodes by name.
+type Nodes struct {
+	Nodes []controller.NodeStatus `json:"nodes"`
+}
+
+func (s *server) listNodes(ctx context.Context, in *InFarm) (Nodes, error) {
+	all, err := s.Nodes(ctx, in.Farm)
+	return Nodes{list(all)}, err
+}
+
+// InNode is a request about a node.
+type InNode struct {
+	InFarm
+	Node string `path:"node" minLength:"1"`
+}
+
+func (s *server) getNode(ctx context.Context, in *InNode) (controller.NodeStatus, error) {
+	return s.NodeStatus(ctx, in.Farm, in.Node)
+}
+
+type holdAsk struct {
+	InNode
+	Body Switch
+}
+
+func (s *server) hold(ctx context.Context, in *holdAsk) error {
+	return s.Hold(ctx, in.Farm, in.Node, by(ctx), in.Body.On)
+}
