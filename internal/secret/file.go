@@ -56,11 +56,11 @@ func (f *keyFile) create() ([]masterKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp) // the link, if there is one, stays
-	if err := os.Link(temp, f.path); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
+	err = os.Link(temp, f.path)
+	if errors.Is(err, os.ErrExist) {
+		err = nil
 	}
-	if err := syncFolder(filepath.Dir(f.path)); err != nil {
+	if err := errors.Join(err, os.Remove(temp), syncFolder(filepath.Dir(f.path))); err != nil {
 		return nil, err
 	}
 	return f.read()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,16 @@ func (a area) files() []file {
 		all = append(all, p.files...)
 	}
 	return all
+}
+
+// inside is a live path that lies in the store, where none may; empty: none does.
+func (a area) inside(store string) string {
+	for _, f := range a.files() {
+		if f.live == store || strings.HasPrefix(f.live, strings.TrimSuffix(store, "/")+"/") {
+			return f.live
+		}
+	}
+	return ""
 }
 
 // state is what stands on the node.
@@ -169,7 +180,7 @@ func (e *engine) put(ctx context.Context, a area, name string, c content, used .
 		if n > 2 {
 			folder = fmt.Sprintf("%s.%d", name, n-1)
 		}
-		if !contains(used, folder) {
+		if !slices.Contains(used, folder) {
 			break
 		}
 		if is, err := e.version(ctx, a, folder); err == nil && is.equal(c) {
@@ -179,15 +190,6 @@ func (e *engine) put(ctx context.Context, a area, name string, c content, used .
 		}
 	}
 	return folder, true, e.write(ctx, a, folder, c)
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (c content) equal(d content) bool {

@@ -52,10 +52,8 @@ func (e *engine) read(r deploy.Receipt) (stub, error) {
 	if own := e.options.pairs(); s.area.base == folderOf(e.options.Store, own) && !reflect.DeepEqual(places(own), s.area.places) {
 		return stub{}, fmt.Errorf("reading a receipt: it is for other paths than the target has now: stage anew")
 	}
-	for _, f := range s.area.files() {
-		if f.live == e.options.Store || len(f.live) > len(e.options.Store) && f.live[:len(e.options.Store)+1] == e.options.Store+"/" {
-			return stub{}, fmt.Errorf("reading a receipt: %s lies in the store", f.live)
-		}
+	if inside := s.area.inside(e.options.Store); inside != "" {
+		return stub{}, fmt.Errorf("reading a receipt: %s lies in the store", inside)
 	}
 	return s, nil
 }

@@ -89,12 +89,8 @@ func (o options) check() error {
 	if err := checkPath("store", o.Store); err != nil {
 		return err
 	}
-	for _, live := range places(o.pairs()) {
-		for _, f := range live.files {
-			if f.live == o.Store || strings.HasPrefix(f.live, o.Store+"/") {
-				return &deploy.FieldError{Field: "store", Problem: "the server's own paths lie in it: " + f.live, Hint: "name a folder of its own"}
-			}
-		}
+	if inside := newArea(o.Store, o.pairs()).inside(o.Store); inside != "" {
+		return &deploy.FieldError{Field: "store", Problem: "the server's own paths lie in it: " + inside, Hint: "name a folder of its own"}
 	}
 	if _, err := o.mode(); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func (w *staging) name(what string) string {
 
 func (w *staging) all(ctx context.Context, want content) (note, error) {
 	n := note{Pairs: w.options.pairs()}
-	if err := w.sweep(ctx); err != nil {
+	if err := w.sweep(ctx, w.area, w.state.current, w.state.previous); err != nil {
 		return n, err
 	}
 	var err error
@@ -97,15 +98,13 @@ func (w *staging) put(ctx context.Context, name string, c content, used ...strin
 // live files that are not in the store; or a placeholder where nothing whole is
 // live, so that the server can start.
 func (w *staging) keep(ctx context.Context, n *note) (err error) {
-	if w.state.all(w.area) && w.state.current != "" {
-		c, err := w.version(ctx, w.area, w.state.current)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err == nil && c.matches(w.area.places) == nil {
-			n.Prev = w.state.current
-			return nil
-		}
+	intact, err := w.intact(ctx)
+	if err != nil {
+		return err
+	}
+	if intact {
+		n.Prev = w.state.current
+		return nil
 	}
 	n.Convert = true
 	live, missing, err := w.live(ctx, w.area)
@@ -126,6 +125,18 @@ func (w *staging) keep(ctx context.Context, n *note) (err error) {
 		err = w.label(ctx, w.area, n.Prev, "")
 	}
 	return err
+}
+
+// intact reports that the live paths lead to a whole version in the store.
+func (w *staging) intact(ctx context.Context) (bool, error) {
+	if !w.state.all(w.area) || w.state.current == "" {
+		return false, nil
+	}
+	c, err := w.version(ctx, w.area, w.state.current)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && c.matches(w.area.places) == nil, err
 }
 
 func paths(a area) string {
@@ -152,9 +163,10 @@ func (w *staging) placeholder(ctx context.Context) (string, error) {
 }
 
 // sweep takes away what earlier stagings left that nobody can go to any more:
-// all folders but the live one and the one before it.
-func (w *staging) sweep(ctx context.Context) error {
-	entries, err := w.host.List(ctx, w.area.base)
+// all folders but those that are named. Stage names the live one and the one
+// before it; Activate, when it is done, its own two.
+func (e *engine) sweep(ctx context.Context, a area, used ...string) error {
+	entries, err := e.host.List(ctx, a.base)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -162,10 +174,10 @@ func (w *staging) sweep(ctx context.Context) error {
 		return fmt.Errorf("looking through the store: %w", hint(err))
 	}
 	for _, entry := range entries {
-		if !folderName.MatchString(entry.Name) || entry.Name == w.state.current || entry.Name == w.state.previous {
+		if !folderName.MatchString(entry.Name) || slices.Contains(used, entry.Name) {
 			continue
 		}
-		if err := w.host.Remove(ctx, path.Join(w.area.base, entry.Name)); err != nil {
+		if err := e.host.Remove(ctx, path.Join(a.base, entry.Name)); err != nil {
 			return fmt.Errorf("sweeping the store: %w", hint(err))
 		}
 	}

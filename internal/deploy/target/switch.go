@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/host"
@@ -29,6 +30,11 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	}
 	if err := e.take(ctx, all); err != nil {
 		return fmt.Errorf("activating: %w", err)
+	}
+	for _, s := range all {
+		// The version before the one that was live: its key has no more use here.
+		// Where that fails, the next Stage tries again.
+		_ = e.sweep(ctx, s.area, s.New, s.Prev)
 	}
 	return nil
 }
@@ -99,7 +105,7 @@ func (e *engine) forward(ctx context.Context, s stub) error {
 	if st.current == s.New {
 		return nil
 	}
-	if s.New != s.Prev && st.previous != s.Prev {
+	if st.previous != s.Prev { // the sweep of the next Stage leaves it alone
 		if err := e.links.Link(ctx, s.Prev, s.area.previous()); err != nil {
 			return fmt.Errorf("noting the version before: %w", err)
 		}
@@ -218,24 +224,7 @@ func (e *engine) Discard(ctx context.Context, r deploy.Receipt) error {
 	if err != nil {
 		return fmt.Errorf("discarding: %w", err)
 	}
-	doomed := []string{s.New, s.Prev}
-	kept := []string{}
-	switch {
-	case st.links == 0 && (st.current == s.New || st.current == s.Prev):
-		doomed = append(doomed, "current", "previous") // cut before the first path became a link
-	case st.links == 0:
-	case st.current == s.New, st.current == s.Prev:
-		kept = []string{st.current}
-	default: // a later version is live, and its way back may be ours
-		kept = []string{st.current, st.previous}
-	}
-	if st.previous != "" && contains(doomed, st.previous) && !contains(kept, st.previous) {
-		doomed = append(doomed, "previous")
-	}
-	for _, name := range doomed {
-		if contains(kept, name) {
-			continue
-		}
+	for _, name := range doomed(s, st) {
 		if err := e.host.Remove(ctx, path.Join(s.area.base, name)); err != nil {
 			return fmt.Errorf("discarding: %w", hint(err))
 		}
@@ -244,4 +233,25 @@ func (e *engine) Discard(ctx context.Context, r deploy.Receipt) error {
 		return fmt.Errorf("discarding: %w", err)
 	}
 	return nil
+}
+
+// doomed lists what a receipt's Stage put into the store and nobody needs.
+func doomed(s stub, st state) []string {
+	ours := st.current == s.New || st.current == s.Prev
+	var needed []string
+	switch {
+	case st.links == 0: // nothing in the store is live
+	case ours:
+		needed = []string{st.current}
+	default: // a later version is live, and its way back may be ours
+		needed = []string{st.current, st.previous}
+	}
+	names := slices.DeleteFunc([]string{s.New, s.Prev}, func(name string) bool { return slices.Contains(needed, name) })
+	if slices.Contains(names, st.previous) {
+		names = append(names, "previous")
+	}
+	if st.links == 0 && ours { // cut before the first path became a link
+		names = append(names, "current")
+	}
+	return names
 }

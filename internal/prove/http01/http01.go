@@ -13,7 +13,7 @@ package http01
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -112,11 +112,12 @@ func (g Gateway) CleanUp(ctx context.Context, c farm.Challenge, r prove.Receipt)
 	return nil
 }
 
-// NewQuestion makes a random token and the answer that a preflight wants to see
-// for it. Put both on the board, ask, and remove them.
-func NewQuestion() (token, want string) {
-	var b [48]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	text := base64.RawURLEncoding.EncodeToString(b[:])
+// Question is the token of a preflight and the answer that it wants to see for
+// it. Put both on the board, ask, and remove them. They follow from the seed, so
+// that whoever died in between and asks again takes away what he put up; a new
+// seed makes a question that no cache knows.
+func Question(seed string) (token, want string) {
+	sum := sha512.Sum384([]byte("certfarm preflight " + seed))
+	text := base64.RawURLEncoding.EncodeToString(sum[:])
 	return text[:43], text[:43] + "." + text[43:]
 }

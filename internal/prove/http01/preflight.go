@@ -21,7 +21,7 @@ import (
 // An Ask is one question for every name at each of its addresses.
 type Ask struct {
 	Names       []string
-	Token, Want string              // from NewQuestion, on the board already
+	Token, Want string              // from Question, on the board already
 	Resolvers   map[string][]string // zone ("." for the rest) to DNS servers, host:port; none: the system's
 	Port        int                 // where the CA asks; 0: 80, as every public CA does
 	Timeout     time.Duration       // for one name at one address; 0: 10 s

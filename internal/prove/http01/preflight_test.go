@@ -2,6 +2,7 @@ package http01_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/http"
@@ -65,7 +66,7 @@ func says(status int, body string) http.Handler {
 func TestPreflight(t *testing.T) {
 	t.Parallel()
 	b := &board{}
-	token, want := http01.NewQuestion()
+	token, want := http01.Question(rand.Text())
 	must(t, b.Put(t.Context(), token, want))
 	var s *street
 	redirect := func(to func() string) http.Handler {
