@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,8 +202,9 @@ func (a *app) introduce(l *lab.Lab) {
 		a.say("%v", err)
 		return
 	}
+	width, _ := size(a.err)
 	for _, line := range abridged(string(text)) {
-		a.say("  %s", a.tint(a.err, faint, line))
+		a.say("  %s", a.tint(a.err, faint, cut(line, width-2)))
 	}
 	a.say("")
 }
@@ -239,7 +241,7 @@ func abridged(text string) (lines []string) {
 			}
 			continue
 		}
-		lines = append(lines, cut(line, 110))
+		lines = append(lines, line)
 	}
 	return lines
 }
@@ -352,8 +354,7 @@ func (a *app) explore(l *lab.Lab) {
 	} {
 		a.say("  %s %s --state %s", me, c, a.state)
 	}
-	a.say("  curl --cacert /dev/null --insecure --resolve %s:%s:127.0.0.1 https://%s:%s/\n",
-		l.Layout.Names[0], portOf(l.Balancer.HTTPSAddr()), l.Layout.Names[0], portOf(l.Balancer.HTTPSAddr()))
+	_, port, _ := net.SplitHostPort(l.Balancer.HTTPSAddr())
+	name := l.Layout.Names[0]
+	a.say("  curl --insecure --resolve %s:%s:127.0.0.1 https://%s:%s/\n", name, port, name, port)
 }
-
-func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
