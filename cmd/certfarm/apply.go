@@ -43,21 +43,10 @@ certfarm apply --detach today.plan          do not watch`,
 }
 
 func (a *app) apply(ctx context.Context, name string, o applying) error {
-	text, err := a.readFile(name, maxFarmFile)
+	p, err := a.savedOrNew(ctx, name)
 	if err != nil {
 		return err
 	}
-	p, isSaved := saved(text)
-	if !isSaved {
-		if p, err = a.plan(ctx, name); err != nil {
-			return err
-		}
-	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
 	if !a.json {
 		a.showPlan(p.Plan)
 	}
@@ -67,31 +56,54 @@ func (a *app) apply(ctx context.Context, name string, o applying) error {
 	if err := a.assent(o); err != nil {
 		return err
 	}
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	f := &follower{ui: a.ui, source: c, farm: p.Plan.Farm, sites: touched(p.Plan), wait: o.wait, detaches: true}
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
-	applied, err := c.Apply(ctx, p.Plan.Farm, []byte(p.Text), p.File, p.Plan.Revision)
-	if _, conflict := errors.AsType[*store.Conflict](err); conflict {
-		return conflictOf(ctx, c, p, err)
-	}
-	if err != nil {
+	if err := a.send(ctx, c, p); err != nil {
 		return err
 	}
-	if a.json {
-		if err := a.object(object{"applied", applied.Farm, applied}); err != nil {
-			return err
-		}
-	}
-	a.say("Revision %d of farm %s is applied.", applied.Revision, applied.Farm)
-	if len(f.sites) == 0 {
+	switch {
+	case len(f.sites) == 0:
 		return a.result(nil)
-	}
-	if o.detach {
+	case o.detach:
 		a.say("The controller goes on by itself: `certfarm get sites` shows how far it is.")
 		return a.result(waiting(f.sites))
 	}
 	return a.follow(ctx, f)
+}
+
+// savedOrNew is the plan in a file that plan saved, or one made of a farm.yaml
+// now.
+func (a *app) savedOrNew(ctx context.Context, name string) (planFile, error) {
+	text, err := a.readFile(name, maxFarmFile)
+	if err != nil {
+		return planFile{}, err
+	}
+	if p, ok := saved(text); ok {
+		return p, nil
+	}
+	return a.planText(ctx, name, text)
+}
+
+// send applies a plan.
+func (a *app) send(ctx context.Context, c *client.Client, p planFile) error {
+	applied, err := c.Apply(ctx, p.Plan.Farm, []byte(p.Text), p.File, p.Plan.Revision)
+	if _, conflict := errors.AsType[*store.Conflict](err); conflict {
+		return conflictOf(ctx, c, p, err)
+	}
+	if err == nil && a.json {
+		err = a.object(object{"applied", applied.Farm, applied})
+	}
+	if err == nil {
+		a.say("Revision %d of farm %s is applied.", applied.Revision, applied.Farm)
+	}
+	return err
 }
 
 // assent asks whether to go on.

@@ -30,7 +30,7 @@ func newBackup(a *app) *cobra.Command {
 (age-encryption.org), while the controller goes on. The master key is not in it:
 keep a copy of that file apart.`,
 		Example: `certfarm backup farm.backup --passphrase-file backup.pass
-certfarm backup farm.backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
+certfarm backup farm.backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7z…`,
 		Args: args(1, 1, "the name of a file"),
 		RunE: func(cmd *cobra.Command, given []string) error { return a.backup(cmd.Context(), given[0], l) },
 	}
@@ -105,15 +105,12 @@ func (a *app) backup(ctx context.Context, name string, l locking) (err error) {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	defer os.Remove(f.Name())
-	if err := write(ctx, s, f, key); err != nil {
-		return errors.Join(fmt.Errorf("backup: %w", err), f.Close())
+	err = errors.Join(write(ctx, s, f, key), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("backup: %w", err)
+	if err != nil {
+		return errors.Join(fmt.Errorf("backup: %w", err), os.Remove(f.Name()))
 	}
 	return a.done("backup", map[string]any{"file": name}, "Everything is in %s. The master key is not: keep a copy of it apart.", name)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -73,16 +72,12 @@ func (a *app) events(ctx context.Context, c *client.Client, farmName string, r r
 	if !r.follow {
 		return nil
 	}
-	err = c.Follow(ctx, farmName, store.EventQuery{Site: r.site, After: after}, func(e farm.Event) error {
+	return left(c.Follow(ctx, farmName, store.EventQuery{Site: r.site, After: after}, func(e farm.Event) error {
 		if rank(e.Level) < rank(farm.Level(r.level)) {
 			return nil
 		}
 		return a.event(farmName, e)
-	})
-	if errors.Is(err, context.Canceled) {
-		return nil // the person left
-	}
-	return err
+	}))
 }
 
 // event prints a line of the journal.

@@ -170,16 +170,24 @@ func (a *app) watch(ctx context.Context, c *client.Client, farmName string, show
 			return errAgain
 		})
 		stop()
-		if ctx.Err() != nil {
-			return nil // the person left
-		}
-		if !errors.Is(err, errAgain) && !errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case ctx.Err() != nil:
+			return left(ctx.Err())
+		case !errors.Is(err, errAgain) && !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
 		if !isTerminal(a.out) && !a.json {
 			a.print("")
 		}
 	}
+}
+
+// left is no error where the person ended what would never end by itself.
+func left(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func syncTone(s string) tone {

@@ -73,8 +73,16 @@ certfarm plan farm.yaml --detailed-exitcode    0: no changes, 1: error, 2: chang
 }
 
 // plan reads a farm.yaml and asks what it would change.
-func (a *app) plan(ctx context.Context, name string) (p planFile, err error) {
-	text, parsed, err := a.read(name, false)
+func (a *app) plan(ctx context.Context, name string) (planFile, error) {
+	text, err := a.readFile(name, maxFarmFile)
+	if err != nil {
+		return planFile{}, err
+	}
+	return a.planText(ctx, name, text)
+}
+
+func (a *app) planText(ctx context.Context, name string, text []byte) (p planFile, err error) {
+	parsed, err := parse(text, name, false)
 	if err != nil {
 		return p, err
 	}

@@ -23,8 +23,12 @@ func (a *app) read(name string, inPlace bool) (text []byte, p config.Parsed, err
 	if text, err = a.readFile(name, maxFarmFile); err != nil {
 		return nil, p, err
 	}
-	p, err = config.Parse(text, name, controller.Vocabulary(target.All(), inPlace))
+	p, err = parse(text, name, inPlace)
 	return text, p, err
+}
+
+func parse(text []byte, name string, inPlace bool) (config.Parsed, error) {
+	return config.Parse(text, name, controller.Vocabulary(target.All(), inPlace))
 }
 
 func newValidate(a *app) *cobra.Command {

@@ -112,34 +112,40 @@ func (u *ui) head(v siteView, clock string, width int) string {
 
 // phaseOf says in words what a site does.
 func phaseOf(v siteView) (string, tone) {
-	p, r := v.progress, v.rollout
-	switch {
-	case r != nil && r.Outcome != farm.Running && p.Rest:
-		switch outcome(*r) {
-		case exitDone:
-			return "done: " + r.Why, good
-		case exitPartly:
-			return string(r.Outcome) + ": " + r.Why, warn
+	p := v.progress
+	if v.rollout != nil {
+		if text, t := phaseOfRollout(p.Rest, p.Waits != "", *v.rollout); text != "" {
+			return text, t
 		}
-		return string(r.Outcome) + ": " + r.Why, bad
-	case r != nil && r.Back != "":
-		return "going back: " + r.Back, bad
-	case r != nil && r.Paused:
-		return "paused: `certfarm rollout resume " + p.Name + "`", warn
+	}
+	switch {
 	case p.Waits != "":
 		text := "waits: " + p.Waits
 		if !p.Again.IsZero() && v.over {
 			text += ", until " + date(p.Again)
 		}
 		return text, busy
-	case r != nil && r.Outcome == farm.Running:
-		return cmp.Or(r.Reason, "rolling out"), busy
 	case p.Rest:
 		return p.Sync + ", " + p.Health, plain
 	case p.Sync == "":
 		return "looking", faint
 	}
 	return cmp.Or(p.Verdict, "ordering a certificate"), busy
+}
+
+func phaseOfRollout(rests, waits bool, r farm.Rollout) (string, tone) {
+	switch {
+	case r.Outcome != farm.Running && rests:
+		_, t := outcomeWord(r)
+		return string(r.Outcome) + ": " + r.Why, t
+	case r.Back != "":
+		return "going back: " + r.Back, bad
+	case r.Paused:
+		return "paused: `certfarm rollout resume " + r.Site + "`", warn
+	case r.Outcome == farm.Running && !waits:
+		return cmp.Or(r.Reason, "rolling out"), busy
+	}
+	return "", plain
 }
 
 // A look is how a step is shown: a sign, a word, and a colour that says no more
@@ -208,7 +214,10 @@ func (u *ui) waves(r farm.Rollout, width int) (lines []string) {
 			lines = append(lines, line)
 		}
 	}
-	return append(lines, "  "+strings.Repeat(" ", wide)+"  "+u.legend(r))
+	for _, row := range u.legend(r, width-wide-4) {
+		lines = append(lines, "  "+strings.Repeat(" ", wide)+"  "+row)
+	}
+	return lines
 }
 
 // cells draws a cell for each step, with the node's name where there is room.
@@ -243,20 +252,30 @@ func (u *ui) cell(s farm.Step, text string) string {
 	return u.tint(u.err, t, text)
 }
 
-// legend counts the targets by state: sign, number and word.
-func (u *ui) legend(r farm.Rollout) string {
+// legend counts the targets by state: sign, number and word, in as many rows as
+// it takes.
+func (u *ui) legend(r farm.Rollout, width int) (rows []string) {
 	count := map[farm.State]int{}
 	for _, s := range r.Steps {
 		count[s.State]++
 	}
-	var parts []string
+	row := ""
 	for _, s := range states() {
-		if count[s] > 0 {
-			l := lookOf(s)
-			parts = append(parts, u.tint(u.err, l.tone, fmt.Sprintf("%s %d %s", l.sign, count[s], s)))
+		if count[s] == 0 {
+			continue
+		}
+		l := lookOf(s)
+		part := u.tint(u.err, l.tone, fmt.Sprintf("%s %d %s", l.sign, count[s], s))
+		switch {
+		case row == "":
+			row = part
+		case lipgloss.Width(row)+3+lipgloss.Width(part) <= width:
+			row += "   " + part
+		default:
+			rows, row = append(rows, row), part
 		}
 	}
-	return strings.Join(parts, "   ")
+	return append(rows, row)
 }
 
 // mostTroubles is how many targets are named with what is wrong.

@@ -76,8 +76,15 @@ func describe(s *server, mux *http.ServeMux) huma.API {
 	for _, r := range Routes() {
 		r.bind(s, a, r.operation(a))
 	}
+	// Nothing answers with huma's own errors: see ours.
+	for _, unused := range []string{"ErrorModel", "ErrorDetail"} {
+		delete(config.Components.Schemas.Map(), unused)
+	}
 	return a
 }
+
+// needs is the word of the description for a route's permission.
+const needs = "x-permission"
 
 // bodyWithin bounds how long a request's body may take.
 const bodyWithin = 30 * time.Second
@@ -87,7 +94,7 @@ func (r Route) operation(a huma.API) huma.Operation {
 	return huma.Operation{
 		OperationID: r.ID, Method: r.Method, Path: r.Path, Summary: r.Summary,
 		Tags:            []string{r.Tag},
-		Extensions:      map[string]any{"x-permission": string(r.Needs)},
+		Extensions:      map[string]any{needs: string(r.Needs)},
 		MaxBodyBytes:    cmp.Or(r.Body, maxBody),
 		BodyReadTimeout: bodyWithin,
 		Middlewares:     huma.Middlewares{r.guard(a)},

@@ -73,15 +73,18 @@ func Routes() []Route {
 	}
 }
 
-// URL is the route's path with what the words in braces stand for, in order.
+// URL is the route's path with what the words in braces stand for, in order;
+// words that are too many are left out.
 func (r Route) URL(words ...string) string {
 	var b strings.Builder
 	rest := r.Path
 	for _, w := range words {
-		before, after, _ := strings.Cut(rest, "{")
-		_, after, _ = strings.Cut(after, "}")
+		before, after, more := strings.Cut(rest, "{")
+		if !more {
+			break
+		}
 		b.WriteString(before + url.PathEscape(w))
-		rest = after
+		_, rest, _ = strings.Cut(after, "}")
 	}
 	return b.String() + rest
 }
@@ -117,9 +120,9 @@ func order[I any](f func(*server, context.Context, *I) error) func(*server, huma
 	}
 }
 
-// tell logs who asked for a change.
+// tell logs who asked for more than to see.
 func (s *server) tell(ctx context.Context, op huma.Operation) {
-	if op.Method != http.MethodGet {
+	if op.Extensions[needs] != string(View) {
 		s.log.Info("request", "route", op.OperationID, "by", by(ctx))
 	}
 }

@@ -108,14 +108,14 @@ type policy struct {
 	located
 	Canary          *share    `yaml:"canary" doc:"Targets of the first wave. Default: 1; 0: no canary."`
 	Waves           []wave    `yaml:"waves" doc:"Targets that are changed together, after the canary and before all others. Default: none."`
-	MaxParallel     *share    `yaml:"max_parallel" doc:"Targets that may be live and not yet verified at one time; at least 1. Default: 25%."`
+	MaxParallel     *share    `yaml:"max_parallel" doc:"Targets that may be live and not yet verified at one time, at least 1; targets that one reload makes live together count as one. Default: 25%."`
 	Soak            *duration `yaml:"soak" doc:"How long a verified wave is watched before the next. Default: 30s."`
 	Deadline        *duration `yaml:"deadline" doc:"For one act on one target, with all its commands and copies. Default: 2m."`
 	HealthyDeadline *duration `yaml:"healthy_deadline" doc:"From making a certificate live until the target must be seen serving it. Default: 2m."`
 	FailureBudget   *share    `yaml:"failure_budget" doc:"Targets that may fail without all the others going back. Default: 0."`
 	AbsentMax       *share    `yaml:"absent_max" doc:"Targets that may be silent everywhere; they are brought up to date when they are back. Default: max(1, 5%)."`
 	Settle          *duration `yaml:"settle" doc:"Least age of a certificate before it goes live, for clients with slow clocks. Default: 0s."`
-	Window          list      `yaml:"window" doc:"When targets may be changed: 'Mon-Fri 02:00-05:00 Europe/Copenhagen'. A window that ends before it begins ends on the next day; no days are every day. Default: always."`
+	Window          list      `yaml:"window" doc:"When targets may be activated: 'Mon-Fri 02:00-05:00 Europe/Copenhagen'. A window that ends before it begins ends on the next day; no days are every day. Default: always."`
 	Drift           string    `yaml:"drift" jsonschema:"enum=heal,enum=report" doc:"What is done when a target serves an older, broken or missing certificate: heal puts ours back, report tells people. A valid certificate that is not ours is always only reported. Default: heal."`
 }
 

@@ -143,6 +143,12 @@ func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p P
 	if err := tx.SetWord(ctx, f.Name, wordSites, strconv.Itoa(len(f.Sites))); err != nil {
 		return err
 	}
+	if err := reinstall(ctx, tx, f.Name, p.Changes); err != nil {
+		return err
+	}
+	if err := openAgain(ctx, tx, f, func(farm.Issuer) bool { return true }); err != nil {
+		return err
+	}
 	for _, name := range touched(f, p.Changes) {
 		for _, kind := range []string{"check", "look"} {
 			if err := arm(ctx, tx, f.Name, kind, name, tx.Now()); err != nil {
@@ -154,6 +160,27 @@ func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p P
 		Farm: f.Name, Kind: "farm.applied", Actor: by,
 		Text: fmt.Sprintf("revision %d applied: %d changes", p.Revision, len(p.Changes)),
 	})
+}
+
+// reinstall forgets what targets should hold that are installed in another way or
+// place from now on, so that a rollout brings it there.
+func reinstall(ctx context.Context, tx *store.Tx, farmName string, changes []plan.Change) error {
+	for _, ch := range changes {
+		if ch.Do != plan.RollOut || len(ch.Fields) == 0 {
+			continue
+		}
+		for _, target := range ch.Targets {
+			p, err := tx.Place(ctx, farmName, target)
+			if err != nil {
+				return err
+			}
+			p.Desired, p.Late, p.Drift = nil, "", ""
+			if err := tx.PutPlace(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // touched lists the sites that changes concern: all, where a node, an issuer or
@@ -202,6 +229,15 @@ func (c *Controller) Retire(ctx context.Context, farmName, target, by string) er
 		}
 		if !p.Released {
 			return &Refusal{"target " + target + " is still in farm.yaml", "take it out of farm.yaml and apply that first"}
+		}
+		running, err := tx.RunningRollouts(ctx, farmName, p.Target.Site)
+		if err != nil {
+			return err
+		}
+		for _, r := range running {
+			if step(r, target).Target != "" {
+				return &Refusal{"a rollout of " + r.Site + " works on target " + target, "wait for its end, or `certfarm rollout abort " + r.Site + "`"}
+			}
 		}
 		if err := tx.RemovePlace(ctx, farmName, target); err != nil {
 			return err

@@ -83,8 +83,15 @@ func (p *Progress) ofRollout(ctx context.Context, tx *store.Tx, farmName string)
 	if err != nil {
 		return err
 	}
-	if d := rollout.Next(r, frozen != "", tx.Now()); len(d.Acts) == 0 && d.Outcome == farm.Running {
+	held, err := heldNode(ctx, tx, r)
+	if err != nil {
+		return err
+	}
+	if d := rollout.Next(r, frozen != "" || held != "", tx.Now()); len(d.Acts) == 0 && d.Outcome == farm.Running {
 		p.Waits, p.Again = cmp.Or(d.Why, "the rollout waits"), d.Until
+		if held != "" && frozen == "" {
+			p.Waits = "node " + held + " is held: `certfarm node release " + held + "` lets it go on"
+		}
 	}
 	return nil
 }

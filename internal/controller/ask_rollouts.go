@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -121,6 +122,17 @@ func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error 
 		}
 		good[0].State, good[0].Reason = farm.VersionWithdrawn, "undone by "+by
 		if err := tx.PutVersion(ctx, good[0]); err != nil {
+			return err
+		}
+		cert, err := tx.Certificate(ctx, farmName, site)
+		if err != nil {
+			return err
+		}
+		cert.Retries, cert.Retry = 0, time.Time{} // of the version that is withdrawn
+		if err := tx.PutCertificate(ctx, cert); err != nil {
+			return err
+		}
+		if err := tx.SetWord(ctx, farmName, wordUndone+site, tx.Now().Format(time.RFC3339)); err != nil {
 			return err
 		}
 		if err := tell(ctx, tx, farm.Event{

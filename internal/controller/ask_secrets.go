@@ -31,6 +31,13 @@ func (c *Controller) SetSecret(ctx context.Context, farmName, name string, value
 		if err := tx.PutSealed(ctx, farmName, sealedSecret, name, sealed); err != nil {
 			return err
 		}
+		f, err := tx.Farm(ctx, farmName)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err := openAgain(ctx, tx, f, func(i farm.Issuer) bool { return i.EAB != nil && i.EAB.HMAC.Secret == name }); err != nil {
+			return err
+		}
 		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "secret.set", Actor: by, Text: "secret " + name + " was set"})
 	})
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -105,7 +106,10 @@ func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) 
 	}
 	d.Next, d.Verdict = d.Certificate.Next, d.Certificate.Verdict
 	d.judge(tx.Now())
-	return d, nil
+	if d.Certificate.Intent == "" {
+		return d, nil
+	}
+	return d, d.ofAccount(ctx, tx, farmName)
 }
 
 // judge fills in what the rows together say.
@@ -151,6 +155,22 @@ func (d *SiteDetail) judge(now time.Time) {
 	}
 }
 
+// ofAccount says whether the CA keeps the whole account waiting.
+func (d *SiteDetail) ofAccount(ctx context.Context, tx *store.Tx, farmName string) error {
+	i, err := tx.Issuer(ctx, farmName, d.Issuer)
+	if err != nil {
+		return err
+	}
+	a, err := tx.Account(ctx, farmName, i.Name, i.Directory)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil && a.HoldUntil.After(tx.Now()) {
+		d.Attention = append(d.Attention, "issuer "+i.Name+" waits until "+a.HoldUntil.UTC().Format("2006-01-02 15:04 MST")+": "+a.HoldWhy)
+	}
+	return err
+}
+
 // inStep reports that every endpoint was last seen to serve what the target
 // should hold.
 func inStep(p farm.Place, versions map[string]farm.Version) bool {
@@ -166,13 +186,24 @@ func inStep(p farm.Place, versions map[string]farm.Version) bool {
 	return len(p.Sights) > 0
 }
 
-// Renew orders a new certificate for a site now, within the CA's limits.
+// Renew orders a new certificate for a site now, within the CA's limits. Where an
+// order is under way already there is nothing to ask for; one that the CA has not
+// heard of yet, since a preflight holds it, is tried again at once.
 func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error {
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Site(ctx, farmName, site); err != nil {
 			return err
 		}
-		if err := tx.SetWord(ctx, farmName, wordRenew+site, by); err != nil {
+		cert, err := tx.Certificate(ctx, farmName, site)
+		if err != nil {
+			return err
+		}
+		if cert.Intent != "" {
+			err = hurry(ctx, tx, farmName, cert.Intent)
+		} else {
+			err = tx.SetWord(ctx, farmName, wordRenew+site, by)
+		}
+		if err != nil {
 			return err
 		}
 		if err := observed(ctx, tx, farmName, site); err != nil { // a person says what to do
@@ -180,6 +211,27 @@ func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error
 		}
 		return arm(ctx, tx, farmName, "check", site, tx.Now())
 	})
+}
+
+// hurry has the orders of an intent that were not opened yet tried now.
+func hurry(ctx context.Context, tx *store.Tx, farmName, intent string) error {
+	orders, err := tx.OrdersOfIntent(ctx, farmName, intent)
+	if err != nil {
+		return err
+	}
+	for _, o := range orders {
+		if o.State != farm.OrderNew {
+			continue
+		}
+		o.Again = time.Time{}
+		if err := tx.PutOrder(ctx, o); err != nil {
+			return err
+		}
+		if err := armOrder(ctx, tx, o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A Verified is what one target was seen to serve just now.

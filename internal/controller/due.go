@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/go-acme/lego/v5/acme/api"
 
@@ -17,6 +19,9 @@ import (
 // A site that a person asked to renew has this word, with who it was.
 const wordRenew = "renew "
 
+// A site whose newest version a person undid has this word, with when it was.
+const wordUndone = "undone "
+
 // A standing is what is known of a site's certificate.
 type standing struct {
 	site    farm.Site
@@ -25,6 +30,7 @@ type standing struct {
 	newest  farm.Version // the newest that was not withdrawn by a person
 	asked   string       // the person who wants it renewed now
 	profile string
+	undone  time.Time // when a person undid a version; zero: nobody did
 }
 
 // stand reads what is known of a site's certificate.
@@ -37,6 +43,15 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 	}
 	if s.asked, err = tx.Word(ctx, farmName, wordRenew+name); err != nil {
 		return s, err
+	}
+	undone, err := tx.Word(ctx, farmName, wordUndone+name)
+	if err != nil {
+		return s, err
+	}
+	if undone != "" {
+		if s.undone, err = time.Parse(time.RFC3339, undone); err != nil {
+			return s, fmt.Errorf("when a version of %s was undone: %w", name, err)
+		}
 	}
 	issuer, err := tx.Issuer(ctx, farmName, s.site.Issuer)
 	if err != nil {
@@ -72,8 +87,14 @@ func (s standing) facts() renew.Facts {
 	return f
 }
 
-// allow asks the budget for the orders of one more version.
+// allow asks the budget for the orders of one more version. What a person undid is
+// not replaced at once by something as new: the version that was brought back is
+// often near the end of its life, and due.
 func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
+	if again := s.undone.Add(budget.Pause); s.asked == "" && again.After(tx.Now()) && tx.Now().Before(renew.LastSafe(s.newest)) {
+		return budget.Answer{Again: again, Why: "a version was undone at " + s.undone.UTC().Format(time.RFC3339) +
+			"; a new one is ordered a day later, or at once with `certfarm renew " + s.site.Name + "`"}, nil
+	}
 	orders, err := tx.Orders(ctx, s.cert.Farm, store.OrderQuery{Site: s.site.Name, Since: tx.Now().Add(-budget.Span)})
 	if err != nil {
 		return budget.Answer{}, err

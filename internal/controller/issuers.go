@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -48,7 +49,14 @@ func (c *Controller) account(ctx context.Context, farmName, name string) (Accoun
 }
 
 func (c *Controller) openAccount(ctx context.Context, farmName string, i farm.Issuer, proxy string, row store.Account) (Account, error) {
-	text, err := json.Marshal([]any{farmName, i, proxy, row.URL, row.Key})
+	ic := IssuerConfig{Issuer: i, Proxy: proxy, AccountURL: row.URL}
+	if i.EAB != nil && row.URL == "" { // it binds an account that is opened, and no other request
+		var err error
+		if ic.EABHMAC, err = c.Secret(ctx, farmName, i.EAB.HMAC); err != nil {
+			return nil, fmt.Errorf("eab of issuer %s: %w", i.Name, err)
+		}
+	}
+	text, err := json.Marshal([]any{farmName, i, proxy, row.URL, row.Key, sha256.Sum256(ic.EABHMAC.Reveal())})
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +66,8 @@ func (c *Controller) openAccount(ctx context.Context, farmName string, i farm.Is
 	if a, ok := c.issued.open[id]; ok {
 		return a, nil
 	}
-	ic := IssuerConfig{Issuer: i, Proxy: proxy, AccountURL: row.URL}
 	if ic.AccountKey, err = c.unseal(ctx, farmName, sealedAccount, row.Key.Sealed); err != nil {
 		return nil, err
-	}
-	if i.EAB != nil {
-		if ic.EABHMAC, err = c.Secret(ctx, farmName, i.EAB.HMAC); err != nil {
-			return nil, fmt.Errorf("eab of issuer %s: %w", i.Name, err)
-		}
 	}
 	a, err := c.Issuers(ctx, ic)
 	if err != nil {
@@ -100,15 +102,15 @@ func (c *Controller) workAccount(ctx context.Context, j farm.Job) farm.Result {
 		return c.newAccountKey(j, i)
 	}
 	if err != nil {
-		return farm.Result{Err: err}
+		return c.held(j, row, err)
 	}
 	if row.URL != "" {
 		return farm.Result{}
 	}
 	if row.URL, err = a.EnsureAccount(ctx); err != nil {
-		return c.held(accounted{row: row}, err)
+		return c.held(j, row, err)
 	}
-	row.Status = "valid"
+	row.Status, row.HoldUntil, row.HoldWhy = "valid", time.Time{}, ""
 	return farm.Result{Value: accounted{row: row}}
 }
 
@@ -132,30 +134,82 @@ func (c *Controller) newAccountKey(j farm.Job, i farm.Issuer) farm.Result {
 	return farm.Result{Value: accounted{row, sealed}, Err: err, Again: c.Now()}
 }
 
-// held is the result of a request that the CA put off: its account waits.
-func (c *Controller) held(a accounted, err error) farm.Result {
+// held is the result of an account that could not be opened: all that needs it
+// waits, for as long as the CA asked, or for longer each time.
+func (c *Controller) held(j farm.Job, row store.Account, err error) farm.Result {
+	row.URL, row.HoldUntil, row.HoldWhy = "", c.Now().Add(orderPause(j.Attempt)), err.Error()
 	var later *issue.Later
-	if !errors.As(err, &later) {
-		return farm.Result{Err: err}
+	if errors.As(err, &later) {
+		row.HoldUntil, row.HoldWhy = later.Until, later.Err.Error()
 	}
-	a.row.HoldUntil, a.row.HoldWhy = later.Until, later.Err.Error()
-	return farm.Result{Value: a, Err: err, Again: later.Until}
+	return farm.Result{Value: accounted{row: row}, Err: err, Again: row.HoldUntil}
 }
 
 func (c *Controller) applyAccount(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	a, ok := f.Result.Value.(accounted)
-	if !ok {
+	if !ok || a.row.Key == (farm.KeyRef{}) {
 		return nil
+	}
+	was, err := tx.Account(ctx, a.row.Farm, a.row.Issuer, a.row.Directory)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
 	if a.sealed != nil {
 		if err := tx.PutSealed(ctx, a.row.Farm, sealedAccount, a.row.Key.Sealed, a.sealed); err != nil {
 			return err
 		}
 	}
-	if err := tx.PutAccount(ctx, a.row); err != nil || a.row.Status == "" || f.Result.Err != nil {
+	if err := tx.PutAccount(ctx, a.row); err != nil {
 		return err
 	}
-	return tell(ctx, tx, farm.Event{
+	switch {
+	case f.Result.Err != nil && a.row.HoldWhy != was.HoldWhy:
+		return tell(ctx, tx, farm.Event{
+			Farm: a.row.Farm, Kind: "account.failed", Level: farm.Alarm, Text: "account at " + a.row.Issuer + " cannot be opened: " + a.row.HoldWhy,
+			Hint: "its orders wait; it is tried again at " + a.row.HoldUntil.UTC().Format("2006-01-02 15:04 MST") + ", and at once when farm.yaml or the secret of its eab changes",
+		})
+	case f.Result.Err != nil || a.row.Status == "":
+		return nil
+	}
+	if err := tell(ctx, tx, farm.Event{
 		Farm: a.row.Farm, Kind: "account.opened", Text: "account at " + a.row.Issuer + " opened: " + a.row.URL,
-	})
+	}); err != nil {
+		return err
+	}
+	return wakeOrders(ctx, tx, a.row)
+}
+
+// wakeOrders lets the orders go on that waited for an account.
+func wakeOrders(ctx context.Context, tx *store.Tx, a store.Account) error {
+	orders, err := tx.Orders(ctx, a.Farm, store.OrderQuery{})
+	if err != nil {
+		return err
+	}
+	for _, o := range orders {
+		if o.Issuer != a.Issuer || o.State.Ended() {
+			continue
+		}
+		if err := armOrder(ctx, tx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openAgain tries at once to open the accounts of matching issuers that could not
+// be opened: a person has changed something.
+func openAgain(ctx context.Context, tx *store.Tx, f farm.Farm, match func(farm.Issuer) bool) error {
+	for _, i := range f.Issuers {
+		row, err := tx.Account(ctx, f.Name, i.Name, i.Directory)
+		if errors.Is(err, store.ErrNotFound) || err == nil && (row.URL != "" || !match(i)) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := arm(ctx, tx, f.Name, "account", i.Name, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -60,16 +62,18 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 		if err != nil {
 			return err
 		}
-		loaded := map[string]farm.Rollout{}
 		for _, d := range doing {
-			r, ok := loaded[d.Rollout]
-			if !ok {
-				if r, err = tx.Rollout(ctx, j.Farm, d.Rollout); err != nil {
+			r, err := tx.RolloutFor(ctx, j.Farm, d.Rollout, d.Target)
+			if err != nil {
+				return err
+			}
+			if only, err := observing(ctx, tx, j.Farm, r.Site); err != nil || only {
+				if err != nil {
 					return err
 				}
-				loaded[d.Rollout] = r
+				continue // it is of a backup, and ends when its site was looked at
 			}
-			a, err := c.act(ctx, tx, r, d.Target)
+			a, err := c.act(ctx, tx, r)
 			if err != nil {
 				return err
 			}
@@ -81,14 +85,10 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 	return acts, err
 }
 
-func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout, target string) (a act, err error) {
-	a.Rollout = r
-	for _, s := range r.Steps {
-		if s.Target == target {
-			a.step = s
-		}
-	}
-	if a.place, err = tx.Place(ctx, r.Farm, target); err != nil {
+// act loads what acting on the one step of r takes.
+func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout) (a act, err error) {
+	a.Rollout, a.step = r, r.Steps[0]
+	if a.place, err = tx.Place(ctx, r.Farm, a.step.Target); err != nil {
 		return a, err
 	}
 	if a.version, err = tx.Version(ctx, r.Farm, r.To.ID); err != nil {
@@ -101,13 +101,46 @@ func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout, targ
 		}
 		a.from = append(a.from, v)
 	}
-	a.roots, err = roots(ctx, tx, r.Farm, a.version.Issuer)
+	if a.version.Issuer != "" {
+		a.roots, err = roots(ctx, tx, r.Farm, a.version.Issuer)
+		return a, err
+	}
+	site, err := tx.Site(ctx, r.Farm, r.Site)
+	if errors.Is(err, store.ErrNotFound) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	private, err := roots(ctx, tx, r.Farm, site.Issuer)
+	a.roots = rootsOfImported(a.version, private)
 	return a, err
 }
 
-// roots are the private roots of a version's issuer; a version that was imported
-// has no issuer, and an issuer that is gone from farm.yaml is judged by the
-// system's roots.
+// rootsOfImported are the private roots of a site's issuer, where they vouch for a
+// version that was imported; else it is judged by the system's.
+func rootsOfImported(v farm.Version, private string) string {
+	pool, between := x509.NewCertPool(), x509.NewCertPool()
+	if len(v.Leaves) == 0 || !pool.AppendCertsFromPEM([]byte(private)) {
+		return ""
+	}
+	block, rest := pem.Decode(v.Leaves[0].Chain)
+	if block == nil {
+		return ""
+	}
+	between.AppendCertsFromPEM(rest)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return ""
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: leaf.NotBefore}); err != nil {
+		return ""
+	}
+	return private
+}
+
+// roots are the private roots of an issuer; what came from one that is gone from
+// farm.yaml is judged by the system's roots.
 func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, error) {
 	i, err := tx.Issuer(ctx, farmName, issuer)
 	if errors.Is(err, store.ErrNotFound) {
@@ -228,23 +261,19 @@ func (c *Controller) switchAll(ctx context.Context, verb farm.Verb, acts []act) 
 // applyAct records the answers and lets their rollouts decide again.
 func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	answers, _ := f.Result.Value.([]farm.Answer)
-	byRollout := map[string][]farm.Answer{}
+	advance := map[string]bool{}
 	for _, a := range answers {
-		byRollout[a.Rollout] = append(byRollout[a.Rollout], a)
-	}
-	for id, answers := range byRollout {
-		r, err := tx.Rollout(ctx, f.Job.Farm, id)
+		r, err := tx.RolloutFor(ctx, f.Job.Farm, a.Rollout, a.Target)
 		if err != nil {
 			return err
 		}
-		for _, a := range answers {
-			next := rollout.Record(r, a, tx.Now())
-			if err := c.record(ctx, tx, r, next, a); err != nil {
-				return err
-			}
-			r = next
+		if err := c.record(ctx, tx, r, rollout.Record(r, a, tx.Now()), a); err != nil {
+			return err
 		}
-		if err := arm(ctx, tx, r.Farm, "advance", r.ID, tx.Now()); err != nil {
+		advance[a.Rollout] = true
+	}
+	for id := range advance {
+		if err := arm(ctx, tx, f.Job.Farm, "advance", id, tx.Now()); err != nil {
 			return err
 		}
 	}

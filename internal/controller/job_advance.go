@@ -32,7 +32,11 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 	if err != nil {
 		return err
 	}
-	d := rollout.Next(r, frozen != "", tx.Now())
+	held, err := heldNode(ctx, tx, r)
+	if err != nil {
+		return err
+	}
+	d := rollout.Next(r, frozen != "" || held != "", tx.Now())
 	next := rollout.Begin(r, d, tx.Now())
 	if err := tx.PutRollout(ctx, next); err != nil {
 		return err
@@ -54,6 +58,23 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 		return arm(ctx, tx, r.Farm, "advance", r.ID, d.Until)
 	}
 	return nil
+}
+
+// heldNode names a held node on which the rollout still has something to make
+// live. Nothing else is made live then either: that a node is held while a version
+// goes out is a reason to wait, and what went back would be no answer to it.
+func heldNode(ctx context.Context, tx *store.Tx, r farm.Rollout) (string, error) {
+	for _, s := range r.Steps {
+		if s.State != farm.Planned && s.State != farm.Staged {
+			continue
+		}
+		node, _, _ := strings.Cut(s.Group, "/")
+		held, err := tx.Word(ctx, r.Farm, wordHeld+node)
+		if err != nil || held != "" {
+			return node, err
+		}
+	}
+	return "", nil
 }
 
 // refresh brings what the rollout knows of old versions up to date: one may have

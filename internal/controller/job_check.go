@@ -121,9 +121,7 @@ func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, befo
 		if err := tx.PutOrder(ctx, o); err != nil {
 			return err
 		}
-		if err := tx.Enqueue(ctx, farm.Job{
-			Farm: o.Farm, Kind: "order", Subject: o.ID, Lane: "order " + store.Slot(o), RunAt: tx.Now(),
-		}); err != nil {
+		if err := armOrder(ctx, tx, o); err != nil {
 			return err
 		}
 	}
@@ -134,6 +132,13 @@ func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, befo
 	return tell(ctx, tx, farm.Event{
 		Farm: o.Farm, Kind: "certificate.due", Site: o.Site,
 		Text: fmt.Sprintf("%s: ordering a certificate for %s", s.cert.Verdict, strings.Join(o.Names, ", ")),
+	})
+}
+
+// armOrder has an order's next step done now, in the lane of its slot.
+func armOrder(ctx context.Context, tx *store.Tx, o farm.Order) error {
+	return tx.Enqueue(ctx, farm.Job{
+		Farm: o.Farm, Kind: "order", Subject: o.ID, Lane: "order " + store.Slot(o), RunAt: tx.Now(),
 	})
 }
 

@@ -39,7 +39,7 @@ type watched struct {
 	site     farm.Site
 	places   []farm.Place
 	versions map[string]farm.Version
-	roots    string
+	roots    map[string]string // private roots, by issuer
 	busy     bool
 }
 
@@ -84,15 +84,7 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 				w.places = append(w.places, p)
 			}
 		}
-		versions, err := tx.Versions(ctx, farmName, name)
-		if err != nil {
-			return err
-		}
-		w.versions = map[string]farm.Version{}
-		for _, v := range versions {
-			w.versions[v.ID] = v
-		}
-		if w.roots, err = roots(ctx, tx, farmName, w.site.Issuer); err != nil {
+		if err := w.know(ctx, tx, farmName); err != nil {
 			return err
 		}
 		running, err := tx.RunningRollouts(ctx, farmName, name)
@@ -106,6 +98,43 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 	return w, err
 }
 
+// know loads the site's versions, and the roots that they are judged by.
+func (w *watched) know(ctx context.Context, tx *store.Tx, farmName string) error {
+	versions, err := tx.Versions(ctx, farmName, w.site.Name)
+	if err != nil {
+		return err
+	}
+	w.versions, w.roots = map[string]farm.Version{}, map[string]string{}
+	issuers := []string{w.site.Issuer}
+	for _, v := range versions {
+		w.versions[v.ID] = v
+		issuers = append(issuers, v.Issuer)
+	}
+	for _, i := range issuers {
+		if w.roots[i], err = roots(ctx, tx, farmName, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rootsOf are the roots that what should be held is judged by: those of the
+// issuer that it came from, as in the rollout that brought it. The site may have
+// another by now; measured by its roots, what a rollout has verified would be
+// drift, healed for ever.
+func (w watched) rootsOf(desired []string) string {
+	for _, id := range desired {
+		v, ok := w.versions[id]
+		switch {
+		case ok && v.Issuer == "":
+			return rootsOfImported(v, w.roots[w.site.Issuer])
+		case ok:
+			return w.roots[v.Issuer]
+		}
+	}
+	return w.roots[w.site.Issuer]
+}
+
 // glance looks at one target. One that serves but could not be reached for
 // deployment, or missed a version, is asked over the line to its node, too.
 func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance {
@@ -113,7 +142,7 @@ func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance
 	defer cancel()
 	g := glance{target: p.Target.Name}
 	desired, older := w.leaves(p.Desired)
-	q := probe.Question{Names: w.site.Names, Roots: w.roots, Samples: 1}
+	q := probe.Question{Names: w.site.Names, Roots: w.rootsOf(p.Desired), Samples: 1}
 	for _, l := range desired {
 		q.KeyTypes = append(q.KeyTypes, l.KeyType)
 	}
@@ -169,8 +198,12 @@ func (c *Controller) sample(ctx context.Context, w watched) map[string]probe.Tal
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	tallies := map[string]probe.Tally{}
+	var desired []string
+	for _, p := range w.places {
+		desired = append(desired, p.Desired...)
+	}
 	for _, b := range w.site.Balancers {
-		q := probe.Question{Endpoint: b, Names: w.site.Names, Roots: w.roots, Samples: 1}
+		q := probe.Question{Endpoint: b, Names: w.site.Names, Roots: w.rootsOf(desired), Samples: 1}
 		t, err := probe.Sample(ctx, c.Prober, q, max(20, 4*len(w.places)))
 		if err == nil {
 			tallies[b.Address] = t

@@ -18,12 +18,14 @@ import (
 type ordering struct {
 	order     farm.Order
 	site      farm.Site
+	issuer    farm.Issuer
 	account   store.Account
 	settings  store.Settings
-	other     string // an order of the same slot that is open
-	pastSafe  bool
+	other     string // an order of the same slot that is open; of a new order only, like
+	pastSafe  bool   // that it is past the last safe moment
 	solver    prove.Solver
 	siteGone  bool
+	observed  bool // the site is only looked at, for now
 	noAccount bool
 	unsent    bool // finalize was promised, and surely not sent
 }
@@ -45,6 +47,9 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 		return farm.Result{Err: err}
 	}
 	now := c.Now()
+	if o.observed {
+		return farm.Result{Again: now.Add(c.Pace.Late)} // it is of a backup
+	}
 	switch {
 	case o.order.State.Ended():
 		return c.cleanUp(ctx, o)
@@ -54,20 +59,17 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 		return farm.Result{Again: o.order.Again}
 	case o.order.CSR == nil:
 		return c.request(o)
-	case o.noAccount:
-		return farm.Result{Value: ordered{order: o.order, account: o.order.Issuer}, Again: now.Add(accountWait)}
 	case o.account.HoldUntil.After(now):
 		return farm.Result{Again: o.account.HoldUntil}
+	case o.noAccount:
+		return farm.Result{Value: ordered{order: o.order, account: o.order.Issuer}, Again: now.Add(accountWait)}
 	case o.order.State == farm.OrderNew:
 		return c.openOrder(ctx, o)
 	case o.order.State == farm.OrderPending && known(o.order):
 		return c.present(ctx, o)
-	case o.order.State == farm.OrderReady && o.order.Finalize.IsZero():
-		// That finalize is sent must be durable before it is: it is never repeated blindly.
-		o.order.Finalize = now
-		return farm.Result{Value: ordered{order: o.order}, Again: now}
 	case o.order.State == farm.OrderReady && j.Attempt == 1 && o.order.Tries == 0:
-		// The first run after that: nothing was sent yet, and the CA need not be asked.
+		// The first run since finalize was promised: nothing was sent yet, and the CA
+		// need not be asked.
 		o.unsent = true
 	}
 	return c.step(ctx, o)
@@ -92,27 +94,26 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if err != nil {
 			return err
 		}
+		if o.observed, err = observing(ctx, tx, j.Farm, o.order.Site); err != nil || o.observed {
+			return err
+		}
 		if o.settings, err = tx.Settings(ctx, j.Farm); err != nil {
 			return err
 		}
-		if o.other, err = tx.OpenOrder(ctx, j.Farm, store.Slot(o.order)); err != nil {
+		if o.issuer, err = tx.Issuer(ctx, j.Farm, o.order.Issuer); err != nil {
 			return err
 		}
-		i, err := tx.Issuer(ctx, j.Farm, o.order.Issuer)
-		if err != nil {
-			return err
-		}
-		o.account, err = tx.Account(ctx, j.Farm, i.Name, i.Directory)
+		o.account, err = tx.Account(ctx, j.Farm, o.issuer.Name, o.issuer.Directory)
 		o.noAccount = errors.Is(err, store.ErrNotFound) || err == nil && o.account.URL == ""
 		if err != nil && !o.noAccount {
 			return err
 		}
-		s, err := stand(ctx, tx, j.Farm, o.order.Site)
-		last := renew.LastSafe(s.good)
-		o.pastSafe = !last.IsZero() && tx.Now().After(last)
-		return err
+		if o.order.State != farm.OrderNew {
+			return nil
+		}
+		return o.mayOpen(ctx, tx)
 	})
-	if err != nil || o.siteGone {
+	if err != nil || o.siteGone || o.observed {
 		return o, err
 	}
 	way := o.site.Validation.Method + "/" + o.site.Validation.Via
@@ -120,6 +121,17 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		return o, fmt.Errorf("validation %s of site %s: this controller has no solver for it", way, o.site.Name)
 	}
 	return o, nil
+}
+
+// mayOpen reads what decides whether a new order is opened.
+func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
+	if o.other, err = tx.OpenOrder(ctx, o.order.Farm, store.Slot(o.order)); err != nil {
+		return err
+	}
+	s, err := stand(ctx, tx, o.order.Farm, o.order.Site)
+	last := renew.LastSafe(s.good)
+	o.pastSafe = !last.IsZero() && tx.Now().After(last)
+	return err
 }
 
 // request makes the key and the signing request. Both are durable before the CA
@@ -212,7 +224,7 @@ func (c *Controller) present(ctx context.Context, o ordering) farm.Result {
 
 // step does one protocol step at the CA.
 func (c *Controller) step(ctx context.Context, o ordering) farm.Result {
-	account, _, err := c.account(ctx, o.order.Farm, o.order.Issuer)
+	account, err := c.openAccount(ctx, o.order.Farm, o.issuer, o.settings.Proxy, o.account)
 	if err != nil {
 		return farm.Result{Err: err}
 	}
@@ -226,6 +238,10 @@ func (c *Controller) step(ctx context.Context, o ordering) farm.Result {
 	}
 	next.Account, next.Tries, next.Error, next.Finalize = o.account.URL, 0, "", o.order.Finalize
 	again := c.Now()
+	if next.State == farm.OrderReady && next.Finalize.IsZero() {
+		// That finalize is sent must be durable before it is: it is never repeated blindly.
+		next.Finalize = again
+	}
 	if next.Again.After(again) {
 		again = next.Again
 	}

@@ -29,8 +29,12 @@ func observing(ctx context.Context, tx *store.Tx, farmName, site string) (bool, 
 
 // observed marks a site as looked at.
 func observed(ctx context.Context, tx *store.Tx, farmName, site string) error {
+	is, err := observing(ctx, tx, farmName, site)
+	if err != nil || !is {
+		return err
+	}
 	since, err := tx.Word(ctx, farmName, store.Observing)
-	if err != nil || since == "" {
+	if err != nil {
 		return err
 	}
 	if err := tx.SetWord(ctx, farmName, wordObserved+site, since); err != nil {
@@ -40,12 +44,27 @@ func observed(ctx context.Context, tx *store.Tx, farmName, site string) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range running { // what ran when the backup was made goes on
-		if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
+	for _, r := range running {
+		if err := overtaken(ctx, tx, r); err != nil {
 			return err
 		}
 	}
 	return arm(ctx, tx, farmName, "check", site, tx.Now())
+}
+
+// overtaken ends a rollout that ran when the backup was made. Nobody knows how it
+// went on, and its receipts are of then: to go on, or back, by them might bring an
+// older version back over a newer one. What is still to be done is done by a new one.
+func overtaken(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
+	r.Outcome, r.Ended = farm.Superseded, tx.Now()
+	r.Why = "it ran when the backup was made that was restored; what the targets serve now counts"
+	for i := range r.Steps {
+		r.Steps[i].Doing = ""
+	}
+	if err := tx.PutRollout(ctx, r); err != nil {
+		return err
+	}
+	return tell(ctx, tx, endEvent(r))
 }
 
 // observe takes what the targets of a site serve for what they should hold, where

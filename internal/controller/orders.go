@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
@@ -72,9 +73,10 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 	case o.held != "" && was.Error != is.Error:
 		e.Kind, e.Level = "preflight.wrong", farm.Alarm
 		e.Text = "order for " + names + " is held: " + o.held
-		e.Hint = "mend it and the order goes on by itself; `certfarm describe " + is.Site + "` shows the state"
+		e.Hint = "mend it and the order goes on by itself; `certfarm describe site " + is.Site + "` shows the state"
 	case is.State == farm.OrderFailed && was.State != is.State:
 		e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, is.Error)
+		e.Hint = "a new one is ordered by itself a day later, or at once with `certfarm renew " + is.Site + "`"
 	case is.Error != "" && was.Error == "":
 		e.Kind, e.Level = "order.error", farm.Warn
 		e.Text = fmt.Sprintf("order for %s: %s", names, is.Error)
@@ -144,7 +146,7 @@ func (c *Controller) newVersion(ctx context.Context, tx *store.Tx, cert *farm.Ce
 	if err := tx.PutVersion(ctx, v); err != nil {
 		return err
 	}
-	cert.Version, cert.Failures, cert.Retries = v.ID, 0, 0
+	cert.Version, cert.Failures, cert.Retries, cert.Retry = v.ID, 0, 0, time.Time{}
 	cert.ARI = farm.Suggestion{}
 	if err := tell(ctx, tx, farm.Event{
 		Farm: v.Farm, Kind: "version.issued", Site: v.Site, Version: v.ID,

@@ -2,10 +2,8 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"sync"
 
 	"github.com/certfarm/certfarm/internal/deploy/target"
@@ -29,13 +27,12 @@ func Real(s *store.Store, keys *secret.Keyring, log *slog.Logger) (Config, io.Cl
 		log = slog.New(slog.DiscardHandler)
 	}
 	lines := &lines{}
-	board := board{s}
 	return Config{
 		Store: s, Keys: keys, Log: log,
 		Kinds:     target.All(),
 		Hosts:     lines.host,
 		Issuers:   newIssuer,
-		Solvers:   map[string]prove.Solver{"http-01/gateway": http01.Gateway{Board: board}},
+		Solvers:   map[string]prove.Solver{"http-01/gateway": http01.Gateway{Board: newBoard(s)}},
 		Prober:    probe.TLS{},
 		Preflight: Asker{}.Preflight,
 		Notifier:  notify.Log{Logger: log},
@@ -81,31 +78,3 @@ func (l *lines) Close() error {
 	}
 	return l.pool.Close()
 }
-
-// board keeps HTTP-01 answers in the store, where any controller finds them.
-type board struct{ store *store.Store }
-
-func (b board) Put(ctx context.Context, token, value string) error {
-	return b.store.Update(ctx, func(tx *store.Tx) error {
-		return tx.PutChallenge(ctx, "", token, farm.Challenge{Type: http01.Method, Token: token, Value: value})
-	})
-}
-
-func (b board) Get(ctx context.Context, token string) (value string, ok bool, err error) {
-	var c farm.Challenge
-	err = b.store.View(ctx, func(tx *store.Tx) error {
-		c, err = tx.ChallengeByToken(ctx, token)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return "", false, nil
-	}
-	return c.Value, err == nil, err
-}
-
-func (b board) Remove(ctx context.Context, token string) error {
-	return b.store.Update(ctx, func(tx *store.Tx) error { return tx.RemoveChallenges(ctx, "", token) })
-}
-
-// ChallengeHandler answers HTTP-01 questions from the store.
-func (c *Controller) ChallengeHandler() http.Handler { return http01.Handler(board{c.Store}.Get) }

@@ -53,9 +53,11 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 			if err != nil {
 				return false, fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
 			}
-			t.From = append(t.From, facts(old))
 			s.Changed = s.Changed || shape(old) != shape(v)
 			s.Forward = s.Forward || old.State == farm.VersionCompromised
+		}
+		if t.From, err = live(ctx, tx, p); err != nil {
+			return false, err
 		}
 		s.Targets = append(s.Targets, t)
 	}
@@ -73,6 +75,25 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 		return false, err
 	}
 	return true, arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
+}
+
+// live is what a target goes back to: what it should hold, or where it was seen to
+// serve something else, that. It is nothing where that is none of our versions.
+func live(ctx context.Context, tx *store.Tx, p farm.Place) (from []farm.VersionFacts, err error) {
+	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	if err != nil {
+		return nil, err
+	}
+	holds := p.Desired
+	if p.Drift != "" || p.Late != "" || len(holds) == 0 {
+		holds = []string{servedVersion(versions, p.Sights)}
+	}
+	for _, v := range versions {
+		if slices.Contains(holds, v.ID) {
+			from = append(from, facts(v))
+		}
+	}
+	return from, nil
 }
 
 func facts(v farm.Version) farm.VersionFacts {
@@ -140,7 +161,10 @@ func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward 
 		}
 	case s.State == farm.Stuck:
 		p.Drift, p.Since = "could not be put back: "+s.Error, now
-	case s.Fault == farm.NodeFault:
+		if len(p.Desired) > 0 { // whatever the policy on drift: we left it so
+			p.Late = p.Desired[0]
+		}
+	case s.Fault != farm.NoFault:
 		p.Tries++
 		p.Again = now.Add(c.backoff(p.Tries))
 	}
@@ -174,6 +198,8 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 		if faulty {
 			cert.Failures++
 		}
+	case r.Superseded && r.Outcome != farm.Done:
+		// What became of it says nothing of the newer version that waits.
 	case r.Outcome == farm.RolledBack || r.Outcome == farm.RolledBackPart:
 		cert.Retries++
 		cert.Retry = tx.Now().Add(c.backoff(cert.Retries))

@@ -153,10 +153,11 @@ func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
 		}
 	}
 	for _, s := range slices.Backward(v.Steps) {
-		if !match(s) || s.Doing != "" || s.Again.After(v.now) {
-			continue
+		undo := v.undo(s)
+		if !match(s) || s.Doing != "" || s.Did == undo && s.Again.After(v.now) {
+			continue // another act's pause does not hold the way back
 		}
-		switch v.undo(s) {
+		switch undo {
 		case farm.DoDiscard:
 			discards = append(discards, s.Target)
 		case farm.DoRestore:

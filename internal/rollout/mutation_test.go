@@ -3,11 +3,12 @@ package rollout_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"go/ast"
+	"go/importer"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,30 +23,52 @@ import (
 const leastScore = 0.95
 
 // equivalent are mutants that change nothing which anybody could see, and why.
-var equivalent = map[string]string{}
+var equivalent = map[string]string{
+	`rollout.go finish: verified == 0 && !slices.ContainsFunc(v.Steps, left) → !slices.ContainsFunc(v.Steps, left)`:            "what is verified was touched, so it is left",
+	`rollout.go end: len(d.Acts) > 0 || slices.ContainsFunc(v.Steps, v.unsettled) → slices.ContainsFunc(v.Steps, v.unsettled)`: "whatever an act begins on is unsettled",
+	`rollout.go end: len(d.Acts) > 0 → len(d.Acts) < 0`:                                                                        "the same",
+	`rollout.go end: 0 → 1`: "the same",
+	`rollout.go nextTry: s.Doing == "" && s.Again.After(v.now) → s.Again.After(v.now)`:                                                  "Begin clears Again",
+	`wave.go steps: s.State == farm.Planned || s.State != farm.Verified && v.unsettled(s) → s.State != farm.Verified && v.unsettled(s)`: "no wave begins while a step is planned",
+	`wave.go steps: Planned → Staged`: "the same",
+	`wave.go exposed: s.Touched && (s.Doing != "" || v.undo(s) != "") → (s.Doing != "" || v.undo(s) != "")`: "what failed untouched has no receipt, and nothing is undone on it",
+	`wave.go soak: 0 → 1`: "a soak of a nanosecond has passed at the next look",
+	`wave.go soak: s.Wave > i || s.State != farm.Verified → s.State != farm.Verified`:              "what is verified in a later wave was seen after this one had soaked",
+	`back.go hopeless: return "" → `:                                                               "with a way back, a fault or an abort is a reason to go back, and Next asks that first",
+	`back.go undo: return "" → `:                                                                   "the end of the function says the same",
+	`back.go discard: s.State == farm.Staged && !s.Touched → s.State == farm.Staged || !s.Touched`: "undo discards nothing but that, and there is room for no restore",
+	`back.go discard: s.State == farm.Staged && !s.Touched → s.State == farm.Staged`:               "the same",
+	`back.go discard: s.State == farm.Staged && !s.Touched → !s.Touched`:                           "the same",
+	`back.go discard: 0 → 1`:                                                                       "what was never touched is not restored",
+	`record.go pause: 10 → 11`:                                                                     "both are longer than the longest pause",
+}
 
 // TestMutants changes the package a little, in every way that it knows, and runs
-// the quick tests on each: what they do not notice is not tested. It takes long,
-// so it runs only with CERTFARM_SOAK set; CERTFARM_MUTANTS narrows it to those
-// whose name has that text.
+// the quick tests on each: what they do not notice is not tested. All mutants are
+// compiled into one test binary, as copies of their function, and MUTANT says
+// which of them lives. It takes minutes, so it runs only with CERTFARM_SOAK set;
+// CERTFARM_MUTANTS narrows it to those whose name has that text.
 func TestMutants(t *testing.T) {
 	if os.Getenv("CERTFARM_SOAK") == "" {
 		t.Skip("takes long: CERTFARM_SOAK is not set")
 	}
-	var all []mutant
-	for _, file := range []string{"rollout.go", "wave.go", "back.go", "record.go", "new.go"} {
-		all = append(all, mutantsOf(t, file)...)
-	}
+	b := newBreeder(t, "rollout.go", "wave.go", "back.go", "record.go", "new.go")
+	all := b.breed()
 	if only := os.Getenv("CERTFARM_MUTANTS"); only != "" {
 		all = slices.DeleteFunc(all, func(m mutant) bool { return !strings.Contains(m.String(), only) })
 	}
-	verdicts := make([]string, len(all))
-	var wg sync.WaitGroup
+	binary := b.compile(all)
+	if out, noticed := run(t, binary, 0); noticed {
+		t.Fatalf("the tests fail without any mutant:\n%s", out)
+	}
+	lives := make([]bool, len(all))
 	next := make(chan int)
+	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for i := range next {
-				verdicts[i] = all[i].try(t)
+				_, noticed := run(t, binary, all[i].id)
+				lives[i] = !noticed
 			}
 		})
 	}
@@ -54,36 +77,44 @@ func TestMutants(t *testing.T) {
 	}
 	close(next)
 	wg.Wait()
-	score(t, all, verdicts)
+	score(t, all, lives)
 }
 
-func score(t *testing.T, all []mutant, verdicts []string) {
-	count := map[string]int{}
+// run runs the quick tests with a mutant, and reports whether they notice it.
+func run(t *testing.T, binary string, id int) (out []byte, noticed bool) {
+	cmd := exec.CommandContext(t.Context(), binary, "-test.short", "-test.failfast", "-test.timeout=30s", "-rapid.nofailfile", "-rapid.shrinktime=1ms")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CERTFARM_") }), fmt.Sprint("MUTANT=", id))
+	out, err := cmd.CombinedOutput()
+	return out, err != nil
+}
+
+func score(t *testing.T, all []mutant, lives []bool) {
+	noticed, same, live := 0, 0, 0
 	for i, m := range all {
-		verdict := verdicts[i]
-		if reason := equivalent[m.String()]; reason != "" && verdict == "lives" {
-			verdict = "equivalent"
-		}
-		count[verdict]++
-		if verdict == "lives" {
+		switch {
+		case !lives[i]:
+			noticed++
+		case equivalent[m.String()] != "":
+			same++
+		default:
+			live++
 			t.Logf("lives: %s:%d %s", m.file, m.line, m)
 		}
 	}
-	noticed := count["noticed"]
-	share := float64(noticed) / float64(max(1, noticed+count["lives"]))
-	t.Logf("mutants: %d noticed, %d live, %d equivalent, %d do not compile: score %.1f %%",
-		noticed, count["lives"], count["equivalent"], count["does not compile"], 100*share)
+	share := float64(noticed) / float64(max(1, noticed+live))
+	t.Logf("%d mutants: %d noticed, %d live, %d equivalent: score %.1f %%", len(all), noticed, live, same, 100*share)
 	if share < leastScore {
 		t.Errorf("score %.3f, at least %.2f wanted", share, leastScore)
 	}
 }
 
-// A mutant is one small change to a file: text instead of what stands from
-// offset from to offset to.
+// A mutant is one small change to a function: text instead of what stands from
+// offset from to offset to of its file.
 type mutant struct {
+	id       int
 	file     string
 	line     int
-	place    string // the function
+	f        *ast.FuncDecl
 	was      string
 	text     string
 	from, to int
@@ -91,84 +122,173 @@ type mutant struct {
 
 // String names a mutant without its line, which moves.
 func (m mutant) String() string {
-	return fmt.Sprintf("%s %s: %s → %s", m.file, m.place, oneLine(m.was), oneLine(m.text))
+	return fmt.Sprintf("%s %s: %s → %s", m.file, m.f.Name.Name, oneLine(m.was), oneLine(m.text))
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// try runs the quick tests on the mutant.
-func (m mutant) try(t *testing.T) string {
-	src, err := os.ReadFile(m.file)
-	if err != nil {
-		t.Error(err)
-		return ""
-	}
-	dir := t.TempDir()
-	here, err1 := filepath.Abs(m.file)
-	changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
-	src = slices.Concat(src[:m.from], []byte(m.text), src[m.to:])
-	replace, err2 := json.Marshal(map[string]any{"Replace": map[string]string{here: changed}})
-	if err := errors.Join(err1, err2, os.WriteFile(changed, src, 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
-		t.Error(err)
-		return ""
-	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-short", "-failfast", "-vet=off", "-count=1", "-timeout=60s",
-		"-overlay", overlay, ".", "-rapid.nofailfile")
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CERTFARM_") }), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	switch {
-	case err == nil:
-		return "lives"
-	case bytes.Contains(out, []byte("[build failed]")):
-		return "does not compile"
-	}
-	return "noticed"
-}
-
-// mutantsOf lists the mutants of a file.
-func mutantsOf(t *testing.T, name string) []mutant {
-	src, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fset := token.NewFileSet()
-	file, err := parser.ParseFile(fset, name, src, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &mutator{fset: fset, src: src}
-	for _, decl := range file.Decls {
-		if f, is := decl.(*ast.FuncDecl); is {
-			w.place = f.Name.Name
-		} else if g := decl.(*ast.GenDecl); g.Tok == token.CONST {
-			w.place = "const"
-		} else {
-			continue
-		}
-		ast.Inspect(decl, w.node)
-	}
-	for i := range w.found {
-		w.found[i].file = name
-	}
-	return w.found
-}
-
-type mutator struct {
+// A breeder makes mutants of a package's files.
+type breeder struct {
+	*testing.T
 	fset  *token.FileSet
-	src   []byte
-	place string
+	types types.Config
+	names []string
+	files map[string]*ast.File
+	src   map[string][]byte
+	name  string        // of the file at hand
+	f     *ast.FuncDecl // the function at hand
 	found []mutant
 }
 
-func (w *mutator) change(from, to token.Pos, text string) {
-	i, j := w.fset.Position(from).Offset, w.fset.Position(to).Offset
-	w.found = append(w.found, mutant{
-		line: w.fset.Position(from).Line, place: w.place, was: string(w.src[i:j]), text: text, from: i, to: j,
+func newBreeder(t *testing.T, names ...string) *breeder {
+	b := &breeder{T: t, fset: token.NewFileSet(), names: names, files: map[string]*ast.File{}, src: map[string][]byte{}}
+	b.types.Importer = importer.ForCompiler(b.fset, "source", nil)
+	b.types.Error = func(error) {}
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.src[name] = src
+		if b.files[name], err = parser.ParseFile(b.fset, name, src, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// breed lists the mutants that compile.
+func (b *breeder) breed() []mutant {
+	for _, name := range b.names {
+		for _, decl := range b.files[name].Decls {
+			if f, is := decl.(*ast.FuncDecl); is {
+				b.name, b.f = name, f
+				ast.Inspect(f.Body, b.node)
+			}
+		}
+	}
+	met := map[string]bool{}
+	good := slices.DeleteFunc(b.found, func(m mutant) bool {
+		double := fmt.Sprint(m.file, m.from, m.to, m.text)
+		known := met[double]
+		met[double] = true
+		return known || !b.compiles(m)
+	})
+	for i := range good {
+		good[i].id = i + 1
+	}
+	return good
+}
+
+func (b *breeder) compiles(m mutant) bool {
+	src := slices.Concat(b.src[m.file][:m.from], []byte(m.text), b.src[m.file][m.to:])
+	changed, err := parser.ParseFile(b.fset, m.file, src, 0)
+	if err != nil {
+		return false
+	}
+	var files []*ast.File
+	for _, name := range b.names {
+		if name == m.file {
+			files = append(files, changed)
+		} else {
+			files = append(files, b.files[name])
+		}
+	}
+	_, err = b.types.Check("github.com/certfarm/certfarm/internal/rollout", b.fset, files, nil)
+	return err == nil
+}
+
+// compile makes the test binary that holds all mutants. Each function begins with
+// a switch to its mutants.
+func (b *breeder) compile(all []mutant) string {
+	dir := b.TempDir()
+	replace := map[string]string{}
+	add := func(name string, text []byte) {
+		here, err := filepath.Abs(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		replace[here] = filepath.Join(dir, name)
+		if err := os.WriteFile(replace[here], text, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, name := range b.names {
+		add(name, b.merge(name, all))
+	}
+	add("mutant.go", []byte("package rollout\nimport (\"os\"; \"strconv\")\nvar mutant, _ = strconv.Atoi(os.Getenv(\"MUTANT\"))\n"))
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		b.Fatal(err)
+	}
+	path, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "rollout.test")
+	if err := os.WriteFile(path, overlay, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(b.Context(), "go", "test", "-c", "-vet=off", "-overlay", path, "-o", binary, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// merge returns a file with the mutants of its functions.
+func (b *breeder) merge(name string, all []mutant) []byte {
+	src := b.src[name]
+	at := func(p token.Pos) int { return b.fset.Position(p).Offset }
+	var out, copies bytes.Buffer
+	done := 0
+	for _, decl := range b.files[name].Decls {
+		f, is := decl.(*ast.FuncDecl)
+		if !is {
+			continue
+		}
+		var cases bytes.Buffer
+		for _, m := range all {
+			if m.f != f {
+				continue
+			}
+			own := fmt.Sprintf("%s_%d", f.Name.Name, m.id)
+			fmt.Fprintf(&copies, "\n%s%s%s%s%s\n", src[at(f.Pos()):at(f.Name.Pos())], own, src[at(f.Name.End()):m.from], m.text, src[m.to:at(f.End())])
+			fmt.Fprintf(&cases, "\ncase %d: %s", m.id, call(f, own))
+		}
+		body := at(f.Body.Lbrace) + 1
+		out.Write(src[done:body])
+		fmt.Fprintf(&out, "\nswitch mutant {%s\n}\n", cases.Bytes())
+		done = body
+	}
+	out.Write(src[done:])
+	out.Write(copies.Bytes())
+	return out.Bytes()
+}
+
+// call is a call of the function's copy with the same arguments.
+func call(f *ast.FuncDecl, name string) string {
+	var args []string
+	for _, field := range f.Type.Params.List {
+		for _, arg := range field.Names {
+			args = append(args, arg.Name)
+		}
+	}
+	if f.Recv != nil {
+		name = f.Recv.List[0].Names[0].Name + "." + name
+	}
+	text := fmt.Sprintf("%s(%s)", name, strings.Join(args, ", "))
+	if f.Type.Results == nil {
+		return text + "; return"
+	}
+	return "return " + text
+}
+
+func (b *breeder) change(from, to token.Pos, text string) {
+	i, j := b.fset.Position(from).Offset, b.fset.Position(to).Offset
+	b.found = append(b.found, mutant{
+		file: b.name, line: b.fset.Position(from).Line, f: b.f, was: string(b.src[b.name][i:j]), text: text, from: i, to: j,
 	})
 }
 
-func (w *mutator) text(n ast.Node) string {
-	return string(w.src[w.fset.Position(n.Pos()).Offset:w.fset.Position(n.End()).Offset])
+func (b *breeder) text(n ast.Node) string {
+	return string(b.src[b.name][b.fset.Position(n.Pos()).Offset:b.fset.Position(n.End()).Offset])
 }
 
 // operators are what an operator may be confused with.
@@ -188,53 +308,53 @@ var words = [][]string{
 	{"Second", "Minute"}, {"unsure", "left", "planned", "active"}, {"Before", "After"}, {"Verified", "Seen", "Again"},
 }
 
-func (w *mutator) node(n ast.Node) bool {
+func (b *breeder) node(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.BinaryExpr:
 		for _, op := range operators[n.Op] {
-			w.change(n.Pos(), n.End(), w.text(n.X)+" "+op+" "+w.text(n.Y))
+			b.change(n.Pos(), n.End(), b.text(n.X)+" "+op+" "+b.text(n.Y))
 		}
 		if n.Op == token.LAND || n.Op == token.LOR {
-			w.change(n.Pos(), n.End(), w.text(n.X))
-			w.change(n.Pos(), n.End(), w.text(n.Y))
+			b.change(n.Pos(), n.End(), b.text(n.X))
+			b.change(n.Pos(), n.End(), b.text(n.Y))
 		}
 	case *ast.IfStmt:
-		w.change(n.Cond.Pos(), n.Cond.End(), "!("+w.text(n.Cond)+")")
+		b.change(n.Cond.Pos(), n.Cond.End(), "!("+b.text(n.Cond)+")")
 	case *ast.UnaryExpr:
 		if n.Op == token.NOT {
-			w.change(n.Pos(), n.End(), w.text(n.X))
+			b.change(n.Pos(), n.End(), b.text(n.X))
 		}
 	case *ast.BasicLit:
 		if i, err := strconv.Atoi(n.Value); err == nil {
-			w.change(n.Pos(), n.End(), strconv.Itoa(i+1))
+			b.change(n.Pos(), n.End(), strconv.Itoa(i+1))
 		}
 	case *ast.Ident:
 		for _, row := range words {
 			if i := slices.Index(row, n.Name); i >= 0 {
-				w.change(n.Pos(), n.End(), row[(i+1)%len(row)])
+				b.change(n.Pos(), n.End(), row[(i+1)%len(row)])
 			}
 		}
 	case *ast.CaseClause:
 		if len(n.Body) > 0 {
-			w.change(n.Body[0].Pos(), n.Body[len(n.Body)-1].End(), "")
+			b.change(n.Body[0].Pos(), n.Body[len(n.Body)-1].End(), "")
 		}
-		w.statements(n.Body)
+		b.statements(n.Body)
 	case *ast.BlockStmt:
-		w.statements(n.List)
+		b.statements(n.List)
 	}
 	return true
 }
 
 // statements drops each statement by itself.
-func (w *mutator) statements(list []ast.Stmt) {
+func (b *breeder) statements(list []ast.Stmt) {
 	for _, s := range list {
 		switch s := s.(type) {
 		case *ast.AssignStmt:
 			if s.Tok != token.DEFINE {
-				w.change(s.Pos(), s.End(), "")
+				b.change(s.Pos(), s.End(), "")
 			}
 		case *ast.ExprStmt, *ast.IncDecStmt, *ast.BranchStmt, *ast.ReturnStmt, *ast.IfStmt, *ast.ForStmt, *ast.RangeStmt:
-			w.change(s.Pos(), s.End(), "")
+			b.change(s.Pos(), s.End(), "")
 		}
 	}
 }

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -60,6 +61,50 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// TestNewChanged holds that a changed shape makes a policy more careful, never
+// less.
+func TestNewChanged(t *testing.T) {
+	s := rollout.Start{Changed: true, Policy: farm.Policy{MaxParallel: 1, AbsentMax: farm.Share{Least: 2}}}
+	for _, name := range []string{"a", "b", "c"} {
+		s.Targets = append(s.Targets, rollout.Target{Target: farm.Target{Name: name}})
+	}
+	for least, want := range []int{1, 1, 2} {
+		s.Policy.Canary.Least = least
+		if r, err := rollout.New(s); err != nil || r.Policy.Canary.Of(3) != want || r.Policy.Soak != time.Minute || !r.Changed {
+			t.Errorf("canary of at least %d: %+v, %v", least, r.Policy, err)
+		}
+	}
+}
+
+// TestRecordIgnores holds that only the answer to the act in flight counts.
+func TestRecordIgnores(t *testing.T) {
+	r := farm.Rollout{Steps: []farm.Step{
+		{Target: "a", State: farm.Active, Doing: farm.DoVerify, Attempt: 3},
+		{Target: "b", State: farm.Planned, Did: farm.DoStage, Attempt: 1, Tries: 1},
+	}}
+	for name, a := range map[string]farm.Answer{
+		"another target":  {Target: "c", Do: farm.DoVerify, Attempt: 3},
+		"another verb":    {Target: "a", Do: farm.DoActivate, Attempt: 3},
+		"an old attempt":  {Target: "a", Do: farm.DoVerify, Attempt: 2},
+		"nothing":         {Target: "b", Attempt: 1},
+		"not yet begun":   {Target: "b", Do: farm.DoStage, Attempt: 2},
+		"twice":           {Target: "b", Do: farm.DoStage, Attempt: 1},
+		"a later attempt": {Target: "a", Do: farm.DoVerify, Attempt: 4},
+	} {
+		if diff := cmp.Diff(r, rollout.Record(r, a, noon)); diff != "" {
+			t.Errorf("%s: an answer to it is recorded:\n%s", name, diff)
+		}
+	}
+	a := farm.Answer{Target: "a", Do: farm.DoVerify, Attempt: 3}
+	if rollout.Record(r, a, noon).Steps[0].State != farm.Verified {
+		t.Error("the answer to the act in flight is not recorded")
+	}
+	r.Outcome = farm.Superseded
+	if diff := cmp.Diff(r, rollout.Record(r, a, noon)); diff != "" {
+		t.Errorf("an answer is recorded after the end:\n%s", diff)
+	}
+}
+
 // TestRecordKeeps holds that Record and Begin do not touch the rollout they were
 // given: it may be the stored one.
 func TestRecordKeeps(t *testing.T) {
@@ -79,5 +124,14 @@ func TestRecordKeeps(t *testing.T) {
 	}
 	if diff := cmp.Diff(kept, begun.Steps[0]); diff != "" {
 		t.Errorf("Record changed its argument:\n%s", diff)
+	}
+}
+
+// TestEnded holds that a rollout which has ended wants nothing more.
+func TestEnded(t *testing.T) {
+	r := farm.Rollout{Outcome: farm.Superseded, Why: "a newer version", Steps: []farm.Step{{Target: "a", State: farm.Planned}}}
+	want := rollout.Decision{Outcome: farm.Superseded, Why: "a newer version"}
+	if diff := cmp.Diff(want, rollout.Next(r, false, noon)); diff != "" {
+		t.Errorf("Next (-want +got):\n%s", diff)
 	}
 }

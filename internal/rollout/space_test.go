@@ -130,6 +130,11 @@ func (v *visitor) visit(w *world, path []move) error {
 	if err != nil {
 		return fmt.Errorf("%w\nafter %v\n%s", err, path, table(w.r))
 	}
+	if len(d.Acts) > 0 { // they are in flight now
+		if d = rollout.Next(w.r, w.frozen, w.now); len(d.Acts) > 0 {
+			return fmt.Errorf("asked again at once, it begins %v\nafter %v\n%s", d.Acts, path, table(w.r))
+		}
+	}
 	here := key(w)
 	switch v.known[here] {
 	case 1:

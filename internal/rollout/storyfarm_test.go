@@ -61,6 +61,7 @@ type storyFarm struct {
 	life    float64
 	groups  map[string]string
 	lives   map[string]string
+	also    map[string]string
 	from    map[string]string
 	last    map[string]string
 	labels  map[string]map[string]string // by target
@@ -82,6 +83,10 @@ func (o *storyFarm) target(name string) rollout.Target {
 	default:
 		t.From = []farm.VersionFacts{v}
 	}
+	if life, two := o.also[name]; two {
+		share, _ := strconv.ParseFloat(life, 64)
+		t.From = append(t.From, version("v1 rsa", share))
+	}
 	return t
 }
 
@@ -97,6 +102,12 @@ var farmOptions = map[string]func(o *storyFarm, st *story, value string) error{
 		o.start.To.NotBefore = noon
 		return duration(&o.start.Policy.Settle, v)
 	},
+	"begins": func(o *storyFarm, _ *story, v string) (err error) { // when the new version is valid from, after noon
+		var after time.Duration
+		err = duration(&after, v)
+		o.start.To.NotBefore = noon.Add(after)
+		return err
+	},
 	"lag":     func(_ *storyFarm, st *story, v string) error { return duration(&st.lag, v) },
 	"changed": func(o *storyFarm, _ *story, _ string) error { o.start.Changed = true; return nil },
 	"forward": func(o *storyFarm, _ *story, _ string) error { o.start.Forward = true; return nil },
@@ -106,6 +117,7 @@ var farmOptions = map[string]func(o *storyFarm, st *story, value string) error{
 	},
 	"lives":  func(o *storyFarm, _ *story, v string) error { o.lives = each(v); return nil },
 	"groups": func(o *storyFarm, _ *story, v string) error { o.groups = each(v); return nil },
+	"also":   func(o *storyFarm, _ *story, v string) error { o.also = each(v); return nil }, // what is left of a second leaf's life
 	"from":   func(o *storyFarm, _ *story, v string) error { o.from = each(v); return nil }, // none, revoked, compromised, faulty
 	"last":   func(o *storyFarm, _ *story, v string) error { o.last = each(v); return nil },
 	"noundo": func(_ *storyFarm, st *story, v string) error {

@@ -48,7 +48,7 @@ func (v view) gate(i int, frozen bool) (why string, until time.Time) {
 	if frozen {
 		return "frozen: no activation until `certfarm freeze --off`", time.Time{}
 	}
-	if t := v.To.NotBefore.Add(v.Policy.Settle); v.Policy.Settle > 0 && v.now.Before(t) {
+	if t := v.To.NotBefore.Add(v.Policy.Settle); v.now.Before(t) {
 		return "the certificate settles, for clients with slow clocks", t
 	}
 	if v.urgency == pressing {

@@ -157,7 +157,7 @@ func checkActs(r farm.Rollout, d rollout.Decision, now time.Time) error {
 			switch {
 			case begun[target] || s.Doing != "":
 				return fmt.Errorf("%s: two acts in flight, %s and %s", target, s.Doing, act.Do)
-			case s.Again.After(now):
+			case s.Again.After(now) && s.Did == act.Do:
 				return fmt.Errorf("%s: %s begins before it may", target, act.Do)
 			case !slices.Contains(allowed[act.Do], s.State):
 				return fmt.Errorf("%s: %s although it is %s", target, act.Do, s.State)

@@ -95,6 +95,19 @@ func (t *Tx) Rollout(ctx context.Context, farmName, id string) (farm.Rollout, er
 	return r, err
 }
 
+// RolloutFor returns a rollout with the step of one target and no other, or
+// ErrNotFound. It is for an act on that target and its answer: what they cost does
+// not grow with the number of targets.
+func (t *Tx) RolloutFor(ctx context.Context, farmName, id, target string) (farm.Rollout, error) {
+	r, err := one[farm.Rollout](ctx, t, "rollout "+id, `SELECT doc FROM rollouts WHERE farm = ? AND id = ?`, farmName, id)
+	if err != nil {
+		return r, err
+	}
+	s, err := t.Step(ctx, farmName, id, target)
+	r.Steps = []farm.Step{s}
+	return r, err
+}
+
 // Step returns one step of a rollout, or ErrNotFound.
 func (t *Tx) Step(ctx context.Context, farmName, rollout, target string) (farm.Step, error) {
 	return one[farm.Step](ctx, t, "step "+target+" of rollout "+rollout,

@@ -1,0 +1,195 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/certfarm/certfarm/internal/api"
+	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// described is what the test reads of the OpenAPI description.
+type described struct {
+	Paths map[string]map[string]struct {
+		ID         string `json:"operationId"`
+		Permission string `json:"x-permission"`
+		Parameters []struct{ Name, In string }
+	}
+}
+
+func description(t *testing.T) (text []byte, d described) {
+	t.Helper()
+	text, err := api.OpenAPI("test")
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, d
+}
+
+func TestEveryRouteIsDescribedWithItsPermission(t *testing.T) {
+	_, d := description(t)
+	words := regexp.MustCompile(`\{(\w+)\}`)
+	ids := map[string]bool{}
+	for _, r := range api.Routes() {
+		if ids[r.ID] || r.Summary == "" || r.Tag == "" {
+			t.Errorf("route %s: twice, or without a summary", r.ID)
+		}
+		ids[r.ID] = true
+		op, ok := d.Paths[r.Path][strings.ToLower(r.Method)]
+		if !ok || op.ID != r.ID {
+			t.Errorf("%s %s is not described as %s", r.Method, r.Path, r.ID)
+			continue
+		}
+		if op.Permission != string(r.Needs) || !slices.Contains(api.Permissions(), r.Needs) {
+			t.Errorf("%s needs %q, described %q", r.ID, r.Needs, op.Permission)
+		}
+		for _, m := range words.FindAllStringSubmatch(r.Path, -1) {
+			if !slices.ContainsFunc(op.Parameters, func(p struct{ Name, In string }) bool { return p.Name == m[1] && p.In == "path" }) {
+				t.Errorf("%s does not read {%s}", r.ID, m[1])
+			}
+		}
+		if r.Method != http.MethodGet && r.Needs == api.View && r.ID != "plan" {
+			t.Errorf("%s changes something and needs %q only", r.ID, r.Needs)
+		}
+	}
+	for path, ops := range d.Paths {
+		for method, op := range ops {
+			if !ids[op.ID] {
+				t.Errorf("%s %s is described and not in the table", method, path)
+			}
+		}
+	}
+}
+
+// TestDescriptionIsCurrent holds the API still: a change of it is seen in review.
+func TestDescriptionIsCurrent(t *testing.T) {
+	text, _ := description(t)
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, text, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	pretty.WriteByte('\n')
+	const file = "testdata/openapi.json"
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, pretty.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(golden, pretty.Bytes()) {
+		t.Error("the API changed: look at the difference with go test ./internal/api -update")
+	}
+}
+
+// recorder notes which routes are asked for and answers all with {}.
+type recorder struct {
+	mu    sync.Mutex
+	asked map[string]bool
+}
+
+func (r *recorder) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range api.Routes() {
+		mux.HandleFunc(route.Method+" "+route.Path, func(w http.ResponseWriter, _ *http.Request) {
+			r.mu.Lock()
+			r.asked[route.ID] = true
+			r.mu.Unlock()
+			if route.ID == "follow-events" {
+				w.Header().Set("Content-Type", "text/event-stream")
+				_, _ = w.Write([]byte("event: event\ndata: {\"ID\":\"ev_1\"}\n\n"))
+				return
+			}
+			_, _ = w.Write([]byte("{}"))
+		})
+	}
+	return mux
+}
+
+// TestTheClientKnowsEveryRoute calls every method of the client.
+func TestTheClientKnowsEveryRoute(t *testing.T) {
+	r := &recorder{asked: map[string]bool{}}
+	open, err := api.Listen(r.handler(), api.Doors{Socket: shortDir(t) + "/s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	ctx := t.Context()
+	go func() { done <- open.Serve(ctx) }()
+	c, err := client.New(client.Config{Socket: open.Addrs()[0].String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for name, call := range calls(c, t) {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, route := range api.Routes() {
+		if !r.asked[route.ID] {
+			t.Errorf("the client never asks %s", route.ID)
+		}
+	}
+}
+
+func calls(c *client.Client, t *testing.T) map[string]func() error {
+	ctx := t.Context()
+	all := map[string]func() error{
+		"Freeze":       func() error { return c.Freeze(ctx, "f", true) },
+		"Renew":        func() error { return c.Renew(ctx, "f", "s") },
+		"Undo":         func() error { return c.Undo(ctx, "f", "s") },
+		"Retire":       func() error { return c.Retire(ctx, "f", "s/files@n") },
+		"Hold":         func() error { return c.Hold(ctx, "f", "n", true) },
+		"SetSecret":    func() error { return c.SetSecret(ctx, "f", "x", farm.NewSecret([]byte("y"))) },
+		"RemoveSecret": func() error { return c.RemoveSecret(ctx, "f", "x") },
+		"About":        func() error { _, err := c.About(ctx); return err },
+		"Rekey":        func() error { _, err := c.Rekey(ctx); return err },
+		"Farms":        func() error { _, err := c.Farms(ctx); return err },
+		"FarmFile":     func() error { _, err := c.FarmFile(ctx, "f"); return err },
+		"Plan":         func() error { _, err := c.Plan(ctx, "f", nil, ""); return err },
+		"Apply":        func() error { _, err := c.Apply(ctx, "f", nil, "", 0); return err },
+		"Sites":        func() error { _, err := c.Sites(ctx, "f"); return err },
+		"Describe":     func() error { _, err := c.Describe(ctx, "f", "s"); return err },
+		"Verify":       func() error { _, err := c.Verify(ctx, "f", "s"); return err },
+		"Import":       func() error { _, err := c.Import(ctx, "f", "s", nil, farm.Secret{}); return err },
+		"Progress":     func() error { _, err := c.Progress(ctx, "f", "s"); return err },
+		"Targets":      func() error { _, err := c.Targets(ctx, "f", ""); return err },
+		"Target":       func() error { _, err := c.Target(ctx, "f", "s/files@n"); return err },
+		"Nodes":        func() error { _, err := c.Nodes(ctx, "f"); return err },
+		"NodeStatus":   func() error { _, err := c.NodeStatus(ctx, "f", "n"); return err },
+		"Secrets":      func() error { _, err := c.Secrets(ctx, "f"); return err },
+		"Rollout":      func() error { _, err := c.Rollout(ctx, "f", "r"); return err },
+		"Rollouts":     func() error { _, err := c.Rollouts(ctx, "f", "", 3); return err },
+		"Events":       func() error { _, err := c.Events(ctx, "f", store.EventQuery{Newest: true, Limit: 1}); return err },
+		"Follow": func() error {
+			err := c.Follow(ctx, "f", store.EventQuery{}, func(farm.Event) error { return http.ErrAbortHandler })
+			if err == nil || err.Error() != http.ErrAbortHandler.Error() {
+				return err
+			}
+			return nil
+		},
+	}
+	for _, word := range []string{controller.Pause, controller.Resume, controller.Abort, controller.Approve} {
+		all[word] = func() error { _, err := c.Tell(ctx, "f", "r", word, ""); return err }
+	}
+	return all
+}
