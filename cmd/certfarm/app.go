@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -157,7 +158,7 @@ func (a *app) meant(ctx context.Context, c *client.Client, kind, farmName, name 
 	hint := "`certfarm get " + kind + "` lists what there is"
 	all, listErr := namesOf(ctx, c, kind, farmName)
 	if listErr == nil && !slices.Contains(all, name) {
-		if near := nearest(name, all); near != "" {
+		if near := config.Meant(name, all); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 	}
@@ -208,39 +209,6 @@ func (a *app) completeNames(kind string) completion {
 			return namesOf(ctx, c, kind, name)
 		})(cmd, given, toComplete)
 	}
-}
-
-// nearest is the one of names that is a slip of the finger away, or nothing.
-func nearest(got string, names []string) string {
-	best, least := "", max(1, len(got)/2)+1
-	for _, n := range slices.Sorted(slices.Values(names)) {
-		if d := distance(strings.ToLower(got), strings.ToLower(n)); d < least {
-			best, least = n, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters must be put in, taken out or replaced to make b
-// of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // readFile reads a file, or standard input for "-".

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -76,7 +77,7 @@ certfarm get nodes -o name | xargs -n1 certfarm describe node`,
 			k, ok := kindNamed(given[0])
 			if !ok {
 				hint := "there is " + strings.Join(kindNames(), ", ")
-				if near := nearest(given[0], kindNames()); near != "" {
+				if near := config.Meant(given[0], kindNames()); near != "" {
 					hint = "did you mean " + near + "?"
 				}
 				return usage(hint, "there are no %q to get", given[0])
@@ -132,6 +133,11 @@ func (a *app) show(ctx context.Context, c *client.Client, k kind, farmName, outp
 	case len(l.names) == 0:
 		a.say("There are no %s.", k.name)
 		return nil
+	}
+	if k.name == "sites" {
+		if f, err := c.FarmFile(ctx, farmName); err == nil && f.Frozen != "" {
+			a.say("%s", a.tint(a.err, warn, "! Farm "+farmName+" is frozen by "+f.Frozen+": nothing goes live until `certfarm freeze --off`."))
+		}
 	}
 	head, rows := l.head, l.rows(a.ui)
 	if output != "wide" && l.wide > 0 {
@@ -233,13 +239,14 @@ func listSites(ctx context.Context, c *client.Client, farmName string) (list, er
 
 // attention is the first thing that asks for a person, and how many more do.
 func attention(s controller.SiteStatus) string {
+	const wide = 60 // describe shows all of it
 	switch len(s.Attention) {
 	case 0:
 		return "–"
 	case 1:
-		return oneLine(s.Attention[0])
+		return cut(oneLine(s.Attention[0]), wide)
 	}
-	return fmt.Sprintf("%s (and %d more)", oneLine(s.Attention[0]), len(s.Attention)-1)
+	return fmt.Sprintf("%s (and %d more)", cut(oneLine(s.Attention[0]), wide), len(s.Attention)-1)
 }
 
 func listTargets(ctx context.Context, c *client.Client, farmName string) (list, error) {

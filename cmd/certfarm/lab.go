@@ -195,7 +195,7 @@ func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map
 func (a *app) introduce(l *lab.Lab) {
 	a.say("A farm is up: %s behind a balancer at https://%s, a CA at %s, a name server at %s.",
 		many(len(l.Nodes), "node"), l.Balancer.HTTPSAddr(), l.CA.Directory, l.DNS.Addr())
-	a.say("The CA's questions reach any node's balancer; the path /.well-known/acme-challenge/ leads to the controller.")
+	a.say("The CA asks through the balancer, which leads /.well-known/acme-challenge/ to the controller.")
 	a.say("%s says:\n", l.FarmFile)
 	text, err := os.ReadFile(l.FarmFile)
 	if err != nil {
@@ -209,42 +209,44 @@ func (a *app) introduce(l *lab.Lab) {
 	a.say("")
 }
 
-// abridged is farm.yaml as far as one reads it: certificates and all nodes but
-// the first are cut short.
+// abridged is farm.yaml as far as one reads it: certificates, and all nodes and
+// targets but the first, are cut short.
 func abridged(text string) (lines []string) {
-	inPEM, nodes, targets := false, 0, 0
+	first := map[string]bool{}
+	skipping := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
-		trimmed := strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(trimmed, "-----BEGIN"):
-			if !inPEM {
-				lines = append(lines, "      …")
-			}
-			inPEM = true
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		if skipping != "" && (indent > len(skipping) || strings.HasPrefix(line, skipping) && again(line, first)) {
 			continue
-		case inPEM && strings.HasPrefix(line, "      "):
-			continue
-		case strings.HasPrefix(line, "  web"):
-			nodes++
-		case strings.HasPrefix(line, "      - kind:"):
-			targets++
-		case !strings.HasPrefix(line, "    "):
-			nodes, targets = 0, 0
-		case !strings.HasPrefix(line, "       "):
-			targets = 0
 		}
-		inPEM = false
-		if nodes > 1 || targets > 1 {
-			if nodes == 2 && strings.HasPrefix(line, "  web") || targets == 2 && strings.HasPrefix(trimmed, "- kind:") {
-				lines = append(lines, strings.Repeat(" ", len(line)-len(strings.TrimLeft(line, " ")))+"… and so on")
+		skipping = ""
+		if kind := repeated(line); kind != "" && first[kind] || strings.Contains(line, "-----BEGIN") {
+			skipping = strings.Repeat(" ", indent)
+			lines = append(lines, skipping+"…")
+			if kind == "" {
+				skipping = skipping[1:] // the rest of the PEM text stands as far in
 			}
 			continue
+		} else if kind != "" {
+			first[kind] = true
 		}
 		lines = append(lines, line)
 	}
 	return lines
 }
+
+// repeated is what a line begins that the lab's farm.yaml has once for each node.
+func repeated(line string) string {
+	for _, begin := range []string{"  web", "      - kind:"} {
+		if strings.HasPrefix(line, begin) {
+			return begin
+		}
+	}
+	return ""
+}
+
+func again(line string, first map[string]bool) bool { return first[repeated(line)] }
 
 // watchLab shows what happens after begin until the lab's site rests.
 func (a *app) watchLab(ctx context.Context, l *lab.Lab, begin func() error) ([]siteResult, error) {

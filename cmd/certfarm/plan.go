@@ -113,12 +113,12 @@ func saved(text []byte) (p planFile, ok bool) {
 	return p, err == nil && p.Type == planType
 }
 
-// marks are the signs of changes: new, changed, gone.
-func mark(d plan.Do) (string, tone) {
-	switch d {
-	case plan.Issue:
+// mark is the sign of a change: new, gone, or another.
+func mark(c plan.Change) (string, tone) {
+	switch {
+	case strings.HasSuffix(c.Why, " is new"):
 		return "+", good
-	case plan.Release, plan.Forget:
+	case strings.HasSuffix(c.Why, " is gone"), c.Do == plan.Release, c.Do == plan.Forget:
 		return "-", bad
 	}
 	return "~", warn
@@ -137,8 +137,8 @@ func (a *app) showPlan(p controller.Plan) {
 	a.print("Farm %s, against %s:", p.Farm, against)
 	a.print("")
 	for _, c := range p.Changes {
-		sign, t := mark(c.Do)
-		a.print("  %s %s %s  %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), doing(c.Do), a.tint(a.out, faint, c.Why))
+		sign, t := mark(c)
+		a.print("  %s %s: %s %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), doing(c.Do), a.tint(a.out, faint, "("+c.Why+")"))
 		a.showFields(c)
 		if len(c.Targets) > 0 {
 			a.print("      on %s", some(c.Targets, 6))

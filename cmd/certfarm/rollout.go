@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -40,17 +41,18 @@ func newStatus(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
 				r, err := c.Rollout(cmd.Context(), farmName, given[0])
-				if err != nil {
+				if err != nil && (!follow || !errors.Is(err, store.ErrNotFound)) {
 					return a.noRollout(cmd.Context(), c, farmName, given[0], err)
 				}
-				if follow && r.Outcome == farm.Running {
-					f := &follower{ui: a.ui, source: c, farm: farmName, sites: []string{r.Site}, wait: w.wait, detaches: true}
-					if err := f.begin(cmd.Context()); err != nil {
-						return err
-					}
-					return a.follow(cmd.Context(), f)
+				if !follow || r.Outcome != farm.Running {
+					return a.showRollout(cmd.Context(), c, r)
 				}
-				return a.showRollout(cmd.Context(), c, r)
+				// A site whose order is under way will have one.
+				f := &follower{ui: a.ui, source: c, farm: farmName, sites: []string{cmp.Or(r.Site, given[0])}, wait: w.wait, detaches: true}
+				if err := f.begin(cmd.Context()); err != nil {
+					return err
+				}
+				return a.meant(cmd.Context(), c, "sites", farmName, given[0], a.follow(cmd.Context(), f))
 			})
 		},
 	})

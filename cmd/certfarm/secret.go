@@ -138,36 +138,3 @@ func newSecretRemove(a *app) *cobra.Command {
 		},
 	})
 }
-
-func newImport(a *app) *cobra.Command {
-	var chain, key string
-	var w watching
-	c := a.inFarm(&cobra.Command{
-		Use: "import SITE --chain FILE --key FILE", GroupID: groupFarm, Short: "Roll out a certificate that was got elsewhere",
-		Long: `Import makes a certificate and its key the site's newest version, and rolls it
-out. They must fit each other and the site's names.`,
-		Example: "certfarm import shop --chain fullchain.pem --key privkey.pem",
-		Args:    args(1, 1, "the name of a site"), ValidArgsFunction: a.completeNames("site"),
-		RunE: func(cmd *cobra.Command, given []string) error {
-			if chain == "" || key == "" {
-				return usage("certfarm import "+given[0]+" --chain fullchain.pem --key privkey.pem", "import needs --chain and --key")
-			}
-			pem, err := a.readFile(chain, maxSecret)
-			if err != nil {
-				return err
-			}
-			secret, err := a.readFile(key, maxSecret)
-			if err != nil {
-				return err
-			}
-			return a.begin(cmd.Context(), given[0], w, "The certificate is the newest version of "+given[0]+".", func(c *client.Client, farmName string) error {
-				_, err := c.Import(cmd.Context(), farmName, given[0], pem, farm.NewSecret(secret))
-				return err
-			})
-		},
-	})
-	c.Flags().StringVar(&chain, "chain", "", "PEM file of the certificate and its chain, leaf first")
-	c.Flags().StringVar(&key, "key", "", "PEM file of the private key")
-	w.flags(c)
-	return c
-}

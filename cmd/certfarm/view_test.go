@@ -9,6 +9,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -142,7 +143,7 @@ func TestEventLines(t *testing.T) {
 func TestSlipsOfTheFinger(t *testing.T) {
 	names := []string{"shop", "www", "status-page"}
 	for got, want := range map[string]string{"shpo": "shop", "wwww": "www", "statuspage": "status-page", "zebra": "", "x": ""} {
-		if near := nearest(got, names); near != want {
+		if near := config.Meant(got, names); near != want {
 			t.Errorf("%s: %q, want %q", got, near, want)
 		}
 	}

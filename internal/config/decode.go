@@ -215,7 +215,7 @@ func (r *reader) unknown(p *place, names []string) string {
 		r.src.hide(p.val)
 	}
 	r.say(&place{up: p.up, step: p.step, val: p.key}, "there is no field "+quote(name)+" here", didYouMean(name, names))
-	return meant(name, names)
+	return Meant(name, names)
 }
 
 // entries lists a mapping's entries once each, and notes keys that stand twice.

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// meant returns the name that was most likely meant by got, or nothing.
-func meant(got string, names []string) string {
+// Meant returns the name that was most likely meant by got, or nothing: for
+// whoever reads words that a person types.
+func Meant(got string, names []string) string {
 	best, dist := "", max(1, len(got)/3)+1
 	for _, n := range slices.Sorted(slices.Values(names)) {
 		if d := distance(strings.ToLower(got), strings.ToLower(n)); d < dist {
@@ -18,7 +19,7 @@ func meant(got string, names []string) string {
 
 // didYouMean is a hint: what was likely meant, or what there is.
 func didYouMean(got string, names []string) string {
-	if m := meant(got, names); m != "" {
+	if m := Meant(got, names); m != "" {
 		return "did you mean " + quote(m) + "?"
 	}
 	return thereIs(names)

@@ -114,6 +114,8 @@ func (p *Progress) ofOrders(ctx context.Context, tx *store.Tx, farmName, intent 
 			p.Waits, p.Again = "the order is "+string(o.State), job.RunAt
 			if why := cmp.Or(o.Error, job.Error); why != "" {
 				p.Waits += ": " + why
+			} else if len(p.Attention) > 0 {
+				p.Waits = p.Attention[0] // such as an account that cannot be opened
 			}
 		}
 	}

@@ -162,17 +162,25 @@ func (c *Controller) Freeze(ctx context.Context, farmName, by string, on bool) e
 		if err := tx.SetWord(ctx, farmName, wordFrozen, value); err != nil {
 			return err
 		}
-		running, err := tx.RunningRollouts(ctx, farmName, "")
-		if err != nil {
+		if err := advanceAll(ctx, tx, farmName); err != nil {
 			return err
-		}
-		for _, r := range running {
-			if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
-				return err
-			}
 		}
 		return tell(ctx, tx, farm.Event{Farm: farmName, Kind: "farm.freeze", Actor: by, Level: farm.Warn, Text: by + ": " + text})
 	})
+}
+
+// advanceAll lets every running rollout of a farm decide again.
+func advanceAll(ctx context.Context, tx *store.Tx, farmName string) error {
+	running, err := tx.RunningRollouts(ctx, farmName, "")
+	if err != nil {
+		return err
+	}
+	for _, r := range running {
+		if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Frozen says who froze the farm, or nothing.
@@ -196,6 +204,9 @@ func (c *Controller) Hold(ctx context.Context, farmName, node, by string, on boo
 			value, text = by, "is held: nothing is changed on it"
 		}
 		if err := tx.SetWord(ctx, farmName, wordHeld+node, value); err != nil {
+			return err
+		}
+		if err := advanceAll(ctx, tx, farmName); err != nil {
 			return err
 		}
 		places, err := tx.Places(ctx, farmName, "")

@@ -72,7 +72,7 @@ func (c *Controller) RemoveSecret(ctx context.Context, farmName, name, by string
 func (c *Controller) Import(ctx context.Context, farmName, siteName string, chain []byte, key farm.Secret, by string) (v farm.Version, err error) {
 	leaf, err := encode.Facts(chain)
 	if err != nil {
-		return v, err
+		return v, &Refusal{"the chain cannot be read: " + err.Error(), "give it as PEM, leaf first"}
 	}
 	id := store.NewID("key")
 	leaf.Key = farm.KeyRef{Sealed: id}

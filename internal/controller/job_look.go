@@ -135,6 +135,18 @@ func (w watched) rootsOf(desired []string) string {
 	return w.roots[w.site.Issuer]
 }
 
+// namesOf are the names that what should be held is for. The site may have others
+// by now, which the next version brings: that the one that is served lacks them is
+// no drift, and nothing to heal.
+func (w watched) namesOf(desired []string) []string {
+	for _, id := range desired {
+		if v, ok := w.versions[id]; ok {
+			return v.Names
+		}
+	}
+	return w.site.Names
+}
+
 // glance looks at one target. One that serves but could not be reached for
 // deployment, or missed a version, is asked over the line to its node, too.
 func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance {
@@ -142,7 +154,7 @@ func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance
 	defer cancel()
 	g := glance{target: p.Target.Name}
 	desired, older := w.leaves(p.Desired)
-	q := probe.Question{Names: w.site.Names, Roots: w.rootsOf(p.Desired), Samples: 1}
+	q := probe.Question{Names: w.namesOf(p.Desired), Roots: w.rootsOf(p.Desired), Samples: 1}
 	for _, l := range desired {
 		q.KeyTypes = append(q.KeyTypes, l.KeyType)
 	}
@@ -203,7 +215,7 @@ func (c *Controller) sample(ctx context.Context, w watched) map[string]probe.Tal
 		desired = append(desired, p.Desired...)
 	}
 	for _, b := range w.site.Balancers {
-		q := probe.Question{Endpoint: b, Names: w.site.Names, Roots: w.rootsOf(desired), Samples: 1}
+		q := probe.Question{Endpoint: b, Names: w.namesOf(desired), Roots: w.rootsOf(desired), Samples: 1}
 		t, err := probe.Sample(ctx, c.Prober, q, max(20, 4*len(w.places)))
 		if err == nil {
 			tallies[b.Address] = t

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/certfarm/certfarm/internal/config"
 )
 
 // A Fault is a way in which a node misbehaves, from when it is set. A node has
@@ -81,7 +83,7 @@ func ParseFault(s string) (node string, f Fault, err error) {
 	}
 	if f.Kind == NoFault {
 		hint := "there are " + strings.Join(names, ", ")
-		if near := closest(name, names); near != "" {
+		if near := config.Meant(name, names); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		return "", Fault{}, fmt.Errorf("fault %q: there is no kind %q; %s", s, name, hint)
@@ -96,38 +98,6 @@ func ParseFault(s string) (node string, f Fault, err error) {
 		return "", Fault{}, fmt.Errorf("fault %q: %s takes no time: what is gone for good does not come back; use down:%s", s, f.Kind, span)
 	}
 	return node, f, nil
-}
-
-// closest is the word that was probably meant; empty if none is near.
-func closest(word string, words []string) string {
-	best, near := max(2, len(word)/3)+1, ""
-	for _, w := range words {
-		if d := distance(word, w); d < best {
-			best, near = d, w
-		}
-	}
-	return near
-}
-
-// distance counts the letters to insert, delete or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // otherKey changes the private keys in a part of a file, keeping its length: an

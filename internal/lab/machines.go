@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/certfarm/certfarm/internal/config"
 )
 
 // A Layout is what a lab consists of. The zero value of each field but Dir is
@@ -143,7 +145,7 @@ func (m *Machines) Node(name string) (*Node, error) {
 		names = append(names, n.Name())
 	}
 	hint := fmt.Sprintf("there are %s to %s", names[0], names[len(names)-1])
-	if near := closest(name, names); near != "" && len(names) > 1 {
+	if near := config.Meant(name, names); near != "" && len(names) > 1 {
 		hint += fmt.Sprintf("; did you mean %s?", near)
 	}
 	return nil, fmt.Errorf("the lab has no node %q; %s", name, hint)

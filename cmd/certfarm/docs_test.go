@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/certfarm/certfarm/internal/api"
+)
+
+// TestTheReferenceIsWhole holds docs/cli.md to the commands, the exit codes, the
+// permissions and the problems that there are.
+func TestTheReferenceIsWhole(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	for _, c := range newRoot(&app{ui: &ui{}}).Commands() {
+		if !strings.Contains(page, "`"+c.Name()) {
+			t.Errorf("the command %s is not in docs/cli.md", c.Name())
+		}
+		for _, under := range c.Commands() {
+			if !strings.Contains(page, under.Name()) {
+				t.Errorf("%s is not in docs/cli.md", under.CommandPath())
+			}
+		}
+	}
+	for _, code := range []int{exitDone, exitFailed, exitUsage, exitPartly} {
+		if !strings.Contains(page, "\n| "+strconv.Itoa(code)+" | ") {
+			t.Errorf("the exit code %d is not in docs/cli.md", code)
+		}
+	}
+	for _, p := range api.Permissions() {
+		if !strings.Contains(page, "\n| `"+string(p)+"` | ") {
+			t.Errorf("the permission %s is not in docs/cli.md", p)
+		}
+	}
+	for _, kind := range []string{
+		api.NotFound, api.Conflict, api.Refused, api.Mistakes, api.Invalid, api.Unauthorized, api.Forbidden, api.Failed,
+	} {
+		if !strings.Contains(page, "\n### Problem "+kind+"\n") {
+			t.Errorf("the problem %s is not in docs/cli.md", kind)
+		}
+	}
+}
