@@ -112,7 +112,7 @@ func (c *Controller) heal(ctx context.Context, tx *store.Tx, site farm.Site, p f
 	if err != nil || v.State != farm.VersionGood {
 		return err
 	}
-	reason := "drift healed"
+	reason := reasonDrift
 	if p.Late != "" {
 		reason = "late target brought up to date"
 	}

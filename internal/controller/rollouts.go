@@ -19,6 +19,9 @@ const (
 	wordSites  = "sites"  // how many there are
 )
 
+// reasonDrift is the reason of a rollout that heals drift.
+const reasonDrift = "drift healed"
+
 // start begins a rollout of a version to targets of a site. While another runs
 // for the site it does nothing but to supersede one that brings something older;
 // the site's check goes on when that has ended.
@@ -149,6 +152,9 @@ func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward 
 	switch {
 	case s.State == farm.Verified:
 		p.Desired, p.Late, p.Tries, p.Again = s.To, "", 0, time.Time{}
+		if r.Reason == reasonDrift { // whatever undoes it may do so again: no hurry then
+			p.Again = now.Add(c.Pace.Look)
+		}
 		p.Reach, p.Drift, p.Since = farm.ReachUp, "", now
 	case forward:
 		// Absent, put back by itself, or stuck: it is late, and brought there by a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func TestSpace(t *testing.T) {
 	for _, s := range spaces() {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			v := &visitor{space: s, known: map[string]int{}}
+			v := &visitor{space: s, known: map[uint64]byte{}, seed: maphash.MakeSeed()}
 			if err := v.visit(s.world(), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +120,8 @@ type move struct {
 // A visitor walks a space depth first.
 type visitor struct {
 	space
-	known   map[string]int // by state: on the path (1) or done (2)
+	known   map[uint64]byte // by a hash of the state: on the path (1) or done (2)
+	seed    maphash.Seed
 	answers int
 	deepest int
 	ends    map[farm.Outcome]int
@@ -135,7 +137,7 @@ func (v *visitor) visit(w *world, path []move) error {
 			return fmt.Errorf("asked again at once, it begins %v\nafter %v\n%s", d.Acts, path, table(w.r))
 		}
 	}
-	here := key(w)
+	here := maphash.Bytes(v.seed, key(w))
 	switch v.known[here] {
 	case 1:
 		return fmt.Errorf("goes round for ever after %v\n%s", path, table(w.r))
@@ -224,7 +226,7 @@ func (v *visitor) lucksOf(s farm.Step, p place) []luck {
 // key is what a state is, as far as what comes next depends on it. Targets of a
 // wave are alike, so their order does not count; times are kept as what is left
 // of them, attempts and opinions not at all.
-func key(w *world) string {
+func key(w *world) []byte {
 	rows := make([][]byte, len(w.r.Steps))
 	for i := range w.r.Steps {
 		rows[i] = w.row(i)
@@ -235,7 +237,7 @@ func key(w *world) string {
 	for _, row := range rows {
 		b = append(append(b, byte(len(row))), row...)
 	}
-	return string(b)
+	return b
 }
 
 // row is what one target and its step are.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -64,19 +65,13 @@ func (v view) gate(i int, frozen bool) (why string, until time.Time) {
 }
 
 // fit lists the staged steps of wave i that may be activated now: whole reload
-// groups, at most MaxParallel of them live and not yet verified. Until something
-// is verified at all, no more go than the canary allows.
+// groups, as many as there is room for.
 func (v view) fit(i int) (targets []string) {
-	open, verified := map[string]bool{}, false
+	open, room := map[string]bool{}, v.room()
 	for _, s := range v.Steps {
-		verified = verified || s.State == farm.Verified
 		if v.exposed(s) {
 			open[s.Group] = true
 		}
-	}
-	room := v.Policy.MaxParallel
-	if canary := v.Policy.Canary.Of(len(v.Steps)); canary > 0 && !verified {
-		room = min(room, canary)
 	}
 	for _, s := range v.Steps {
 		if s.Wave != i || s.State != farm.Staged || s.Doing != "" || s.Again.After(v.now) {
@@ -89,6 +84,16 @@ func (v view) fit(i int) (targets []string) {
 		targets = append(targets, s.Target)
 	}
 	return targets
+}
+
+// room is how many reload groups may be live and not yet verified. Until
+// something is verified at all, no more go than the canary allows.
+func (v view) room() int {
+	canary := v.Policy.Canary.Of(len(v.Steps))
+	if canary == 0 || slices.ContainsFunc(v.Steps, func(s farm.Step) bool { return s.State == farm.Verified }) {
+		return v.Policy.MaxParallel
+	}
+	return min(v.Policy.MaxParallel, canary)
 }
 
 // exposed reports that the step's target may be live with something that is not
@@ -118,12 +123,7 @@ func (v view) soak(d *Decision, i int) (busy bool) {
 	if v.Policy.Soak <= 0 {
 		return false
 	}
-	var end time.Time
-	for _, s := range v.Steps {
-		if s.Wave == i && s.State == farm.Verified && s.Verified.Add(v.Policy.Soak).After(end) {
-			end = s.Verified.Add(v.Policy.Soak)
-		}
-	}
+	end := v.soaked(i)
 	var looks []string
 	for _, s := range v.Steps {
 		if s.Wave > i || s.State != farm.Verified || !s.Seen.Before(end) {
@@ -144,6 +144,17 @@ func (v view) soak(d *Decision, i int) (busy bool) {
 		d.Why = "watching wave " + v.Waves[i].Name
 	}
 	return busy
+}
+
+// soaked is when the soak of wave i ends: it counts from the target that was
+// verified last.
+func (v view) soaked(i int) (end time.Time) {
+	for _, s := range v.Steps {
+		if s.Wave == i && s.State == farm.Verified && s.Verified.Add(v.Policy.Soak).After(end) {
+			end = s.Verified.Add(v.Policy.Soak)
+		}
+	}
+	return end
 }
 
 // lookAt is when a soaking step is looked at again: four times in the soak, at

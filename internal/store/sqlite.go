@@ -50,6 +50,19 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	return nil
 }
 
+// inherit makes due at once what a controller that ended had claimed. The lock on
+// the file says that there is no other, so nobody's lease has to run out first. On
+// PostgreSQL it has to.
+func (s *Store) inherit(ctx context.Context) error {
+	return s.commit(ctx, sql.LevelSerializable, false, func(t *Tx) error {
+		now := micros(t.now)
+		if err := t.put(ctx, "end the leases of the last controller", `UPDATE lanes SET until = ? WHERE until > ?`, now, now); err != nil {
+			return err
+		}
+		return t.put(ctx, "take over its jobs", `UPDATE jobs SET due = run_at WHERE due <> run_at`)
+	})
+}
+
 // handle opens the file. synchronous=FULL syncs every commit to the disk: a
 // certificate's key that was said to be kept survives a power cut.
 func handle(path, lock string, reads bool) (*sql.DB, error) {

@@ -74,6 +74,11 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if !s.postgres && !o.ReadOnly {
+		if err := s.inherit(ctx); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 

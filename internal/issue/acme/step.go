@@ -79,8 +79,10 @@ func (s *step) do(ctx context.Context) error {
 			return s.finalize(ctx)
 		}
 		return s.resume(ctx)
-	case farm.OrderAccepted, farm.OrderProcessing:
+	case farm.OrderAccepted:
 		return s.poll(ctx, "poll the order")
+	case farm.OrderProcessing:
+		return s.collect(ctx)
 	case farm.OrderIssued:
 		return s.download(ctx)
 	case farm.OrderDone, farm.OrderFailed:
@@ -236,6 +238,15 @@ func (s *step) poll(ctx context.Context, what string) error {
 		return s.fault(what, err, x)
 	}
 	return s.follow(ctx, order.Order, x)
+}
+
+// collect polls a finalized order, and fetches the chain when it is there: that
+// changes nothing at the CA, and need not wait until the state before is stored.
+func (s *step) collect(ctx context.Context) error {
+	if err := s.poll(ctx, "poll the order"); err != nil || s.o.State != farm.OrderIssued {
+		return err
+	}
+	return s.download(ctx)
 }
 
 // resume asks how far the CA came with an order that may be finalized already.

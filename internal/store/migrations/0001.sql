@@ -2,6 +2,8 @@
 -- times in microseconds since 1970 (0: never), documents as JSON text, bytes as
 -- base64. What is asked for has a column; everything else stands in doc.
 -- On PostgreSQL every TEXT is compared by its bytes, as SQLite does.
+-- An index goes on with the columns that its query is sorted by: without them SQLite
+-- takes the key that is in that order, and looks through the whole farm.
 
 CREATE TABLE words (
     farm  TEXT NOT NULL,
@@ -55,7 +57,7 @@ CREATE TABLE places (
     doc      TEXT   NOT NULL,
     PRIMARY KEY (farm, target)
 );
-CREATE INDEX places_site ON places (farm, site);
+CREATE INDEX places_site ON places (farm, site, target);
 
 CREATE TABLE certificates (
     farm TEXT NOT NULL,
@@ -102,7 +104,7 @@ CREATE TABLE orders (
 );
 CREATE INDEX orders_slot ON orders (farm, slot, created);
 CREATE INDEX orders_site ON orders (farm, site, created);
-CREATE INDEX orders_intent ON orders (farm, intent);
+CREATE INDEX orders_intent ON orders (farm, intent, created, id);
 CREATE INDEX orders_created ON orders (farm, created);
 CREATE TABLE challenges (
     farm     TEXT NOT NULL,
@@ -138,7 +140,7 @@ CREATE TABLE steps (
     doc      TEXT   NOT NULL,
     PRIMARY KEY (farm, rollout, target)
 );
-CREATE INDEX steps_doing ON steps (farm, grp, doing);
+CREATE INDEX steps_doing ON steps (farm, grp, doing, rollout, position);
 
 CREATE TABLE events (
     farm    TEXT   NOT NULL,
