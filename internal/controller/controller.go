@@ -195,6 +195,9 @@ func (c *Controller) begin(ctx context.Context) error {
 					return err
 				}
 			}
+			if err := observeAll(ctx, tx, f); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -25,6 +26,35 @@ func observing(ctx context.Context, tx *store.Tx, farmName, site string) (bool, 
 	}
 	seen, err := tx.Word(ctx, farmName, wordObserved+site)
 	return seen != since, err
+}
+
+// observeAll has the sites of a restored farm looked at that were not yet, no more
+// of them a second than is good.
+func observeAll(ctx context.Context, tx *store.Tx, farmName string) error {
+	since, err := tx.Word(ctx, farmName, store.Observing)
+	if err != nil || since == "" {
+		return err
+	}
+	for n, after := 0, ""; ; {
+		sites, err := tx.Sites(ctx, farmName, after, looksPerSecond)
+		if err != nil || len(sites) == 0 {
+			return err
+		}
+		for _, s := range sites {
+			after = s.Name
+			is, err := observing(ctx, tx, farmName, s.Name)
+			if err != nil {
+				return err
+			}
+			if !is {
+				continue
+			}
+			if err := arm(ctx, tx, farmName, "look", s.Name, tx.Now().Add(time.Duration(n)*time.Second/looksPerSecond)); err != nil {
+				return err
+			}
+			n++
+		}
+	}
 }
 
 // observed marks a site as looked at.

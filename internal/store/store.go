@@ -37,9 +37,11 @@ type Options struct {
 // A Store is open for reading and writing by many goroutines at once.
 type Store struct {
 	write, read *sql.DB // one and the same on PostgreSQL
-	unlock      func() error
-	postgres    bool
-	options     Options
+
+	writes, reads *prepared
+	unlock        func() error
+	postgres      bool
+	options       Options
 
 	wake    chan struct{}
 	mu      sync.Mutex
@@ -71,6 +73,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err := open(ctx, address); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.writes, s.reads = newPrepared(s.write), newPrepared(s.read)
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -132,10 +135,11 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 // View runs f in one transaction that sees one state of the database and writes
 // nothing. It waits for no writer.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
-	tx, err := s.begin(ctx, s.read, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	tx, err := s.begin(ctx, s.reads, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("begin to read: %w", err)
 	}
+	defer tx.prepared.prepare(ctx)
 	defer tx.tx.Rollback() // nothing was written that could be lost
 	return f(tx)
 }
@@ -168,10 +172,11 @@ func (s *Store) commit(ctx context.Context, level sql.IsolationLevel, observed b
 
 // once runs f in a transaction and reports whether it made a job due.
 func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) error) (bool, error) {
-	tx, err := s.begin(ctx, s.write, &sql.TxOptions{Isolation: level})
+	tx, err := s.begin(ctx, s.writes, &sql.TxOptions{Isolation: level})
 	if err != nil {
 		return false, fmt.Errorf("begin: %w", err)
 	}
+	defer tx.prepared.prepare(ctx)
 	defer tx.tx.Rollback() // after a commit it does nothing
 	if err := f(tx); err != nil {
 		return false, err
@@ -190,15 +195,15 @@ func (s *Store) observe(ctx context.Context, observed bool, point string) error 
 }
 
 // begin opens a transaction and reads its time.
-func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions) (*Tx, error) {
+func (s *Store) begin(ctx context.Context, p *prepared, o *sql.TxOptions) (*Tx, error) {
 	if !s.postgres {
 		o = nil // always serializable; the handle says whether it writes
 	}
-	tx, err := db.BeginTx(ctx, o)
+	tx, err := p.db.BeginTx(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tx{tx: tx, s: s}
+	t := &Tx{tx: tx, s: s, prepared: p}
 	if t.now, err = t.clock(ctx); err != nil {
 		tx.Rollback() // nothing was done
 		return nil, fmt.Errorf("read the time: %w", err)

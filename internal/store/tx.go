@@ -19,6 +19,8 @@ type Tx struct {
 	s    *Store
 	now  time.Time
 	jobs bool // a job was made due
+
+	prepared *prepared // of the handle that it runs on
 }
 
 // Now is the time of the transaction, the same throughout, in UTC, to the
@@ -38,7 +40,14 @@ func (t *Tx) clock(ctx context.Context) (time.Time, error) {
 }
 
 func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, t.in(query), clean(args)...)
+	query, args = t.in(query), clean(args)
+	var res sql.Result
+	var err error
+	if s := t.stmt(ctx, query); s != nil {
+		res, err = s.ExecContext(ctx, args...)
+	} else {
+		res, err = t.tx.ExecContext(ctx, query, args...)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -54,13 +63,17 @@ func (t *Tx) put(ctx context.Context, what, query string, args ...any) error {
 }
 
 func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(ctx, t.in(query), clean(args)...)
+	query, args = t.in(query), clean(args)
+	if s := t.stmt(ctx, query); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
+	return t.tx.QueryRowContext(ctx, query, args...)
 }
 
 // each calls f for every row of a query. f must not use the transaction, which
 // is busy with the query.
 func (t *Tx) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := t.tx.QueryContext(ctx, t.in(query), clean(args)...)
+	rows, err := t.query(ctx, t.in(query), clean(args))
 	if err != nil {
 		return err
 	}
@@ -71,6 +84,13 @@ func (t *Tx) each(ctx context.Context, f func(scan func(...any) error) error, qu
 		}
 	}
 	return rows.Err()
+}
+
+func (t *Tx) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	if s := t.stmt(ctx, query); s != nil {
+		return s.QueryContext(ctx, args...)
+	}
+	return t.tx.QueryContext(ctx, query, args...)
 }
 
 // skipLocked stands in a query where PostgreSQL is to lock the rows it returns
