@@ -26,7 +26,8 @@ run: ## a whole farm on this machine (ARGS="--nodes 5")
 	go run ./cmd/certfarm lab $(ARGS)
 
 test: setup check cross tools ## all that CI runs: servers, format, vet, cross builds, tests
-	race=$(RACE); CGO_ENABLED=$${race:+1} go test -json -vet=off $$race -p 2 -timeout 20m ./... | bin/tally
+	race=$(RACE); { CGO_ENABLED=$${race:+1} go test -json -vet=off $$race -p 2 -timeout 20m ./... || true; \
+		go test -json -vet=off -timeout 20m ./internal/crash || true; } | bin/tally # the detector is too slow for every point of a death
 
 setup:
 	@scripts/setup

@@ -120,19 +120,7 @@ func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error 
 		if len(good) < 2 {
 			return &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one"}
 		}
-		good[0].State, good[0].Reason = farm.VersionWithdrawn, "undone by "+by
-		if err := tx.PutVersion(ctx, good[0]); err != nil {
-			return err
-		}
-		cert, err := tx.Certificate(ctx, farmName, site)
-		if err != nil {
-			return err
-		}
-		cert.Retries, cert.Retry = 0, time.Time{} // of the version that is withdrawn
-		if err := tx.PutCertificate(ctx, cert); err != nil {
-			return err
-		}
-		if err := tx.SetWord(ctx, farmName, wordUndone+site, tx.Now().Format(time.RFC3339)); err != nil {
+		if err := withdraw(ctx, tx, good[0], by); err != nil {
 			return err
 		}
 		if err := tell(ctx, tx, farm.Event{
@@ -143,6 +131,24 @@ func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error 
 		}
 		return arm(ctx, tx, farmName, "check", site, tx.Now())
 	})
+}
+
+// withdraw marks a version that a person undid, and forgets that it was to be
+// tried again.
+func withdraw(ctx context.Context, tx *store.Tx, v farm.Version, by string) error {
+	v.State, v.Reason = farm.VersionWithdrawn, "undone by "+by
+	if err := tx.PutVersion(ctx, v); err != nil {
+		return err
+	}
+	cert, err := tx.Certificate(ctx, v.Farm, v.Site)
+	if err != nil {
+		return err
+	}
+	cert.Retries, cert.Retry = 0, time.Time{}
+	if err := tx.PutCertificate(ctx, cert); err != nil {
+		return err
+	}
+	return tx.SetWord(ctx, v.Farm, wordUndone+v.Site, tx.Now().Format(time.RFC3339))
 }
 
 func refuseIf(is bool, problem, hint string) error {

@@ -44,14 +44,8 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 	if s.asked, err = tx.Word(ctx, farmName, wordRenew+name); err != nil {
 		return s, err
 	}
-	undone, err := tx.Word(ctx, farmName, wordUndone+name)
-	if err != nil {
+	if s.undone, err = undoneAt(ctx, tx, farmName, name); err != nil {
 		return s, err
-	}
-	if undone != "" {
-		if s.undone, err = time.Parse(time.RFC3339, undone); err != nil {
-			return s, fmt.Errorf("when a version of %s was undone: %w", name, err)
-		}
 	}
 	issuer, err := tx.Issuer(ctx, farmName, s.site.Issuer)
 	if err != nil {
@@ -73,6 +67,17 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 		}
 	}
 	return s, nil
+}
+
+func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time.Time, err error) {
+	text, err := tx.Word(ctx, farmName, wordUndone+site)
+	if err != nil || text == "" {
+		return at, err
+	}
+	if at, err = time.Parse(time.RFC3339, text); err != nil {
+		return at, fmt.Errorf("when a version of %s was undone: %w", site, err)
+	}
+	return at, nil
 }
 
 // facts is what renew decides by.

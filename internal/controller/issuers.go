@@ -201,11 +201,13 @@ func wakeOrders(ctx context.Context, tx *store.Tx, a store.Account) error {
 func openAgain(ctx context.Context, tx *store.Tx, f farm.Farm, match func(farm.Issuer) bool) error {
 	for _, i := range f.Issuers {
 		row, err := tx.Account(ctx, f.Name, i.Name, i.Directory)
-		if errors.Is(err, store.ErrNotFound) || err == nil && (row.URL != "" || !match(i)) {
-			continue
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue // nobody needed it yet
+		case err != nil:
 			return err
+		case row.URL != "" || !match(i):
+			continue
 		}
 		if err := arm(ctx, tx, f.Name, "account", i.Name, tx.Now()); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/issue/issuetest"
 	"github.com/certfarm/certfarm/internal/lab"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -121,15 +122,17 @@ func TestARestoredBackupLeavesUnknownCertificatesAlone(t *testing.T) {
 	t.Parallel()
 	b, _ := serving(t, setting{layout: lab.Layout{Nodes: 2}})
 	was := b.backup()
+	past, first := time.Now().Add(-time.Hour), b.describe().Versions[0]
 	b.renew()
 	v2 := b.fingerprint(b.ended(farm.Done, 2).To.ID)
+	must(t, b.CA.SetARI(first.Leaves[0].Chain, issuetest.Window{Start: past.Add(-time.Hour), End: past}))
 	chain, err := os.ReadFile(b.node("web1").Path(lab.DefaultPEM))
 	must(t, err)
 	b.restore(was)
 	if e := b.happens("restore.unknown", ""); e.Level != farm.Alarm || e.Hint == "" {
 		t.Errorf("%+v", e)
 	}
-	b.pass(80 * 24 * time.Hour) // long due by what the backup knows
+	b.pass(26 * time.Hour) // what the backup knows is due
 	b.look()
 	b.pass(10 * time.Minute)
 	b.rests()

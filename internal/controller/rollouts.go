@@ -30,39 +30,17 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 	if err != nil {
 		return false, err
 	}
-	for _, r := range running {
-		if r.To.ID == v.ID || r.Superseded {
-			continue
-		}
-		r.Superseded = true
-		if err := tx.PutRollout(ctx, r); err != nil {
-			return false, err
-		}
-		if err := arm(ctx, tx, farmName, "advance", r.ID, tx.Now()); err != nil {
-			return false, err
-		}
-	}
 	if len(running) > 0 || len(places) == 0 {
-		return false, nil
+		return false, supersede(ctx, tx, running, v)
 	}
 	s := rollout.Start{
 		ID: store.NewID("ro"), Farm: farmName, Site: site.Name, Reason: reason,
 		Policy: site.Policy, To: facts(v), Now: tx.Now(),
 	}
 	for _, p := range places {
-		t := rollout.Target{Target: p.Target}
-		for _, id := range p.Desired {
-			old, err := tx.Version(ctx, farmName, id)
-			if err != nil {
-				return false, fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
-			}
-			s.Changed = s.Changed || shape(old) != shape(v)
-			s.Forward = s.Forward || old.State == farm.VersionCompromised
-		}
-		if t.From, err = live(ctx, tx, p); err != nil {
+		if err := addTarget(ctx, tx, &s, p, v); err != nil {
 			return false, err
 		}
-		s.Targets = append(s.Targets, t)
 	}
 	r, err := rollout.New(s)
 	if err != nil {
@@ -78,6 +56,38 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 		return false, err
 	}
 	return true, arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
+}
+
+// supersede lets rollouts end that bring something older than v.
+func supersede(ctx context.Context, tx *store.Tx, running []farm.Rollout, v farm.Version) error {
+	for _, r := range running {
+		if r.To.ID == v.ID || r.Superseded {
+			continue
+		}
+		r.Superseded = true
+		if err := tx.PutRollout(ctx, r); err != nil {
+			return err
+		}
+		if err := arm(ctx, tx, r.Farm, "advance", r.ID, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addTarget adds a target to a rollout that begins.
+func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place, v farm.Version) error {
+	for _, id := range p.Desired {
+		old, err := tx.Version(ctx, p.Farm, id)
+		if err != nil {
+			return fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
+		}
+		s.Changed = s.Changed || shape(old) != shape(v)
+		s.Forward = s.Forward || old.State == farm.VersionCompromised
+	}
+	from, err := live(ctx, tx, p)
+	s.Targets = append(s.Targets, rollout.Target{Target: p.Target, From: from})
+	return err
 }
 
 // live is what a target goes back to: what it should hold, or where it was seen to
