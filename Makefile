@@ -37,8 +37,8 @@ check:
 	go vet ./...
 
 cross:
-	@for os in linux windows darwin; do for arch in amd64 arm64; do \
-		echo "go build for $$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build ./...; done; done
+	@for to in linux/amd64 linux/arm64 windows/amd64 darwin/arm64; do \
+		echo "go build for $$to"; CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} go build ./...; done
 
 tools:
 	@CGO_ENABLED=0 go build -o bin/tally ./tools/tally
