@@ -17,7 +17,7 @@ import (
 // people let it go on, it ends.
 func TestAnyRollout(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := &chaos{T: t, world: newWorld(drawRollout(t), noon)}
+		c := &chaos{T: t, world: newWorld(drawRollout(t), noon), trouble: rapid.IntRange(0, 5).Draw(t, "trouble")}
 		meddling := rapid.IntRange(0, 60).Draw(t, "meddling")
 		for n := 0; c.r.Outcome == farm.Running; n++ {
 			if n == meddling {
@@ -43,7 +43,8 @@ func TestAnyRollout(t *testing.T) {
 type chaos struct {
 	*rapid.T
 	*world
-	said []farm.Answer // so far
+	trouble int           // how seldom all is well
+	said    []farm.Answer // so far
 }
 
 // happen draws what happens next: answers, time, people.
@@ -85,7 +86,10 @@ func (c *chaos) answer(s farm.Step) {
 }
 
 func (c *chaos) luck(do farm.Verb) luck {
-	lucks := []luck{ok, ok, ok, ok, fails, final, lost, dies}
+	if rapid.IntRange(0, c.trouble).Draw(c.T, "fortune") == 0 {
+		return ok
+	}
+	lucks := []luck{ok, fails, final, lost, dies}
 	switch do {
 	case farm.DoStage:
 		lucks = append(lucks, silent)

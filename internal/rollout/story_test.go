@@ -121,6 +121,9 @@ var commands = map[string]func(st *story, words []string){
 	},
 	"advance": func(st *story, words []string) { // by a duration, or to the time waited for
 		if len(words) == 0 {
+			if st.until.IsZero() {
+				st.Fatalf("advance: there is no time to wait for\n%s", st.told)
+			}
 			st.now = st.until
 			return
 		}

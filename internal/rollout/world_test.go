@@ -121,7 +121,7 @@ func (w *world) decide() (rollout.Decision, error) {
 	before := w.r
 	d := rollout.Next(w.r, w.frozen, w.now)
 	w.r = rollout.Begin(w.r, d, w.now)
-	for _, err := range []error{checkActs(before, d, w.now), w.checkReasonToWait(before, d), w.checkLive(d), w.checkEnd()} {
+	for _, err := range []error{checkActs(before, d, w.now), w.checkReasonToWait(before, d), w.checkLive(d), w.checkBegun(d), w.checkEnd()} {
 		if err != nil {
 			return d, err
 		}
@@ -208,6 +208,19 @@ func (w *world) checkReasonToWait(before farm.Rollout, d rollout.Decision) error
 		return fmt.Errorf("waits for the past: %s", d.Until)
 	case len(d.Acts) == 0 && d.Until.IsZero() && d.Outcome == farm.Running && !flying && !person:
 		return fmt.Errorf("waits for nobody: %s", d.Why)
+	}
+	return nil
+}
+
+// checkBegun refuses a rollout that does not hold what was decided.
+func (w *world) checkBegun(d rollout.Decision) error {
+	switch {
+	case w.r.Outcome != d.Outcome:
+		return fmt.Errorf("decided to end as %q, ended as %q", d.Outcome, w.r.Outcome)
+	case w.r.Ended.IsZero() != (d.Outcome == farm.Running):
+		return fmt.Errorf("outcome %q, ended %s", d.Outcome, w.r.Ended)
+	case d.Back != "" && w.r.Back == "":
+		return fmt.Errorf("forgets that it goes back: %s", d.Back)
 	}
 	return nil
 }
