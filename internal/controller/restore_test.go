@@ -23,6 +23,15 @@ func (b *bed) backup() []byte {
 	return text.Bytes()
 }
 
+// looked waits until the next look at the site is a while away.
+func (b *bed) looked() {
+	b.t.Helper()
+	b.until("the site was looked at", func(tx *store.Tx) (bool, error) {
+		j, err := tx.Job(b.ctx, b.Farm, "look", b.Site)
+		return err == nil && j.Owner == "" && j.RunAt.After(tx.Now().Add(time.Minute)), err
+	})
+}
+
 // restore ends the controller, loses its database, and starts it again from a
 // backup.
 func (b *bed) restore(backup []byte) {
@@ -55,6 +64,7 @@ func TestARestoredBackupAdoptsWhatIsServed(t *testing.T) {
 	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", true))
 	b.renew()
 	b.waits("frozen")
+	b.looked()        // so it is the start that has it looked at again
 	was := b.backup() // it knows version 2, and that all targets should hold version 1
 	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", false))
 	v2 := b.fingerprint(b.ended(farm.Done, 2).To.ID)

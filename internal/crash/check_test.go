@@ -80,6 +80,11 @@ func (r *run) asWished(ctx context.Context, s state) error {
 	if got := outcome; got != r.story.outcome && (r.story.or == "" || got != r.story.or) {
 		errs = append(errs, fmt.Errorf("it ended as %q, want %q: %s", got, r.story.outcome, s.rollouts[0].Why))
 	}
+	for _, step := range s.rollouts[0].Steps {
+		if len(step.From) != len(r.had) {
+			errs = append(errs, fmt.Errorf("%s held %+v before, and the rollout thought %+v", step.Target, r.had, step.From))
+		}
+	}
 	want := s.versions[0]
 	if outcome != farm.Done {
 		want = r.had[0]

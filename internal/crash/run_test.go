@@ -125,7 +125,7 @@ func (r *run) play(ctx context.Context, s story, strike point) error {
 	for {
 		err := r.live(ctx, newLife(strike))
 		if !r.life.died() {
-			err = errors.Join(err, r.check(ctx), r.lab.StopController())
+			err = errors.Join(err, r.check(ctx), r.stop())
 			return errors.Join(append(r.wrong, err)...)
 		}
 		if ctx.Err() != nil {
@@ -137,6 +137,17 @@ func (r *run) play(ctx context.Context, s story, strike point) error {
 		}
 		strike = point{}
 	}
+}
+
+// stop ends the controller in peace. It may be stopped while it still starts.
+func (r *run) stop() error {
+	if err := r.lab.StopController(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if _, err := os.Stat(r.database + "-wal"); err == nil {
+		return errors.New("the store is closed and somebody still has its database open")
+	}
+	return nil
 }
 
 // begin remembers how things stood, and strikes the last node.

@@ -143,13 +143,15 @@ func (v view) retreat(why string) Decision {
 	return Decision{Outcome: farm.RolledBack, Why: why, Back: why}
 }
 
-// undoing begins to undo the steps that match, the latest wave first, with at
-// most room restores in flight.
+// undoing begins to undo the steps that match, the latest wave first, with
+// restores of at most room reload groups in flight: what one reload brings back
+// counts as one.
 func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
 	var restores, discards []string
+	open := map[string]bool{}
 	for _, s := range v.Steps {
 		if match(s) && s.Doing == farm.DoRestore {
-			room--
+			open[s.Group] = true
 		}
 	}
 	for _, s := range slices.Backward(v.Steps) {
@@ -161,8 +163,8 @@ func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
 		case farm.DoDiscard:
 			discards = append(discards, s.Target)
 		case farm.DoRestore:
-			if room > 0 {
-				restores, room = append(restores, s.Target), room-1
+			if open[s.Group] || len(open) < room {
+				open[s.Group], restores = true, append(restores, s.Target)
 			}
 		}
 	}
