@@ -86,7 +86,11 @@ func (r *run) asWished(ctx context.Context, s state) error {
 		}
 	}
 	want := s.versions[0]
-	if outcome != farm.Done {
+	switch {
+	case outcome == farm.Done:
+	case len(r.had) == 0: // a first installation that did not come about
+		return errors.Join(errs...)
+	default:
 		want = r.had[0]
 	}
 	for _, n := range r.lab.Nodes {

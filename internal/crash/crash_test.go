@@ -29,7 +29,6 @@ var soak = os.Getenv("CERTFARM_SOAK") != ""
 var only = os.Getenv("CERTFARM_POINT")
 
 const (
-	atOnce = 16 // farms at one time: most of a telling is waiting
 	sample = 12 // points of a story under the race detector
 )
 
@@ -58,6 +57,15 @@ func TestEveryPointWithoutTheRaceDetector(t *testing.T) {
 	}
 }
 
+// atOnce is how many farms there are at one time: most of a telling is waiting,
+// but for the race detector.
+func atOnce() int {
+	if raced {
+		return 3
+	}
+	return 12
+}
+
 func (s story) everyPoint(t *testing.T) {
 	began := time.Now()
 	golden := newFarm(t)
@@ -80,7 +88,7 @@ func (s story) everyPoint(t *testing.T) {
 	var missed, denied atomic.Int64
 	var workers sync.WaitGroup
 	next := make(chan point)
-	for range min(atOnce, len(points)) {
+	for range min(atOnce(), len(points)) {
 		workers.Go(func() {
 			r := newFarm(t)
 			for p := range next {

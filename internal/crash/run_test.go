@@ -224,10 +224,15 @@ func (r *run) watch() {
 	}
 }
 
-// policy waits for nothing but what is done.
+// policy waits for nothing but what is done; under the race detector everything
+// takes longer.
 func policy() farm.Policy {
+	healthy := 100 * time.Millisecond
+	if raced {
+		healthy = 3 * time.Second
+	}
 	return farm.Policy{
-		Canary: farm.Share{Count: 1}, Deadline: 20 * time.Second, HealthyDeadline: 100 * time.Millisecond,
+		Canary: farm.Share{Count: 1}, Deadline: 20 * time.Second, HealthyDeadline: healthy,
 		AbsentMax: farm.Share{Least: 1, Count: 1}, Drift: farm.Heal,
 	}
 }
