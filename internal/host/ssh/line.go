@@ -117,7 +117,7 @@ func (l *line) lost(err error) bool {
 	if l.reason() != nil {
 		return true
 	}
-	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe, sftp.ErrSSHFxConnectionLost, sftp.ErrSSHFxNoConnection} {
+	for _, e := range []error{errUnasked, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe, sftp.ErrSSHFxConnectionLost, sftp.ErrSSHFxNoConnection} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -92,6 +92,9 @@ func (l *line) exec(ctx context.Context, text string, stdin []byte, out *host.Ou
 	channel, requests, err := l.client.OpenChannel("session", nil)
 	if err != nil {
 		<-l.commands
+		if _, answered := errors.AsType[*ssh.OpenChannelError](err); !answered {
+			err = fmt.Errorf("%w: %w", errUnasked, err)
+		}
 		return 0, fmt.Errorf("opening a session: %w", err)
 	}
 	defer l.wg.Go(func() { // the server counts the session until it has closed it, too

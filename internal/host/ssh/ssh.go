@@ -75,6 +75,10 @@ type pending struct {
 
 var errClosed = errors.New("the host was closed")
 
+// errUnasked says that a connection was found dead before anything was asked of
+// the node over it.
+var errUnasked = errors.New("the connection is dead")
+
 // New checks the configuration; it does not connect.
 func New(c Config) (*Host, error) {
 	if c.Node.SSH == nil {
@@ -177,10 +181,20 @@ func (h *Host) dial(ctx context.Context, p *pending) {
 	h.line = p.line
 }
 
-// call runs f on the open connection, and returns when f does or when the
+// call runs f on the open connection. Where that is found dead before anything
+// was asked, as after a node's restart, it is opened anew, once.
+func call[T any](ctx context.Context, h *Host, f func(context.Context, *line) (T, error)) (T, error) {
+	v, err := callOnce(ctx, h, f)
+	if errors.Is(err, errUnasked) && ctx.Err() == nil {
+		return callOnce(ctx, h, f)
+	}
+	return v, err
+}
+
+// callOnce runs f on the open connection, and returns when f does or when the
 // context ends, whichever is first. What f was asked to do may then still
 // happen: f looks at its context between any two steps that change something.
-func call[T any](ctx context.Context, h *Host, f func(context.Context, *line) (T, error)) (T, error) {
+func callOnce[T any](ctx context.Context, h *Host, f func(context.Context, *line) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
