@@ -132,7 +132,7 @@ func TestAWrongBindingIsToldAndMended(t *testing.T) {
 	asked := b.CA.Stats().Requests[issuetest.NewAccount]
 	for range 10 {
 		b.pass(time.Second)
-		b.waits("the order is new")
+		b.waits("issuer pebble waits")
 	}
 	if n := b.CA.Stats().Requests[issuetest.NewAccount] - asked; n != 0 {
 		t.Errorf("the CA was asked for an account %d times within the pause", n)

@@ -29,7 +29,7 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 		}
 	}
 	if o.account != "" {
-		return arm(ctx, tx, o.order.Farm, "account", o.account, tx.Now())
+		return openFirst(ctx, tx, o.order.Farm, o.account)
 	}
 	o.order.Updated = tx.Now()
 	if err := tx.PutOrder(ctx, o.order); err != nil {
@@ -47,6 +47,16 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 		return nil
 	}
 	return c.ended(ctx, tx, o.order)
+}
+
+// openFirst has an account opened, unless that is under way: one that cannot be
+// opened keeps its pauses, however many orders ask for it.
+func openFirst(ctx context.Context, tx *store.Tx, farmName, issuer string) error {
+	_, err := tx.Job(ctx, farmName, "account", issuer)
+	if errors.Is(err, store.ErrNotFound) {
+		return arm(ctx, tx, farmName, "account", issuer, tx.Now())
+	}
+	return err
 }
 
 // hold makes all orders of an account wait: one refusal stops them all.

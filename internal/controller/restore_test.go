@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,12 +24,14 @@ func (b *bed) backup() []byte {
 	return text.Bytes()
 }
 
-// looked waits until the next look at the site is a while away.
-func (b *bed) looked() {
+// calm waits until nothing is due for a while.
+func (b *bed) calm() {
 	b.t.Helper()
-	b.until("the site was looked at", func(tx *store.Tx) (bool, error) {
-		j, err := tx.Job(b.ctx, b.Farm, "look", b.Site)
-		return err == nil && j.Owner == "" && j.RunAt.After(tx.Now().Add(time.Minute)), err
+	b.until("nothing is due", func(tx *store.Tx) (bool, error) {
+		jobs, err := tx.Jobs(b.ctx, b.Farm, 0)
+		return !slices.ContainsFunc(jobs, func(j store.JobRow) bool {
+			return j.Owner != "" || j.RunAt.Before(tx.Now().Add(time.Minute))
+		}), err
 	})
 }
 
@@ -64,7 +67,7 @@ func TestARestoredBackupAdoptsWhatIsServed(t *testing.T) {
 	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", true))
 	b.renew()
 	b.waits("frozen")
-	b.looked()        // so it is the start that has it looked at again
+	b.calm()          // so it is the start that has it looked at again
 	was := b.backup() // it knows version 2, and that all targets should hold version 1
 	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", false))
 	v2 := b.fingerprint(b.ended(farm.Done, 2).To.ID)

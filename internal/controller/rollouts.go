@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/rollout"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -91,14 +92,17 @@ func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place
 }
 
 // live is what a target goes back to: what it should hold, or where it was seen to
-// serve something else, that. It is nothing where that is none of our versions.
+// serve something else, that. It is nothing where that is none of our versions. One
+// that did not answer when it was last asked was seen to serve nothing else: what
+// it is put back to must be seen, too.
 func live(ctx context.Context, tx *store.Tx, p farm.Place) (from []farm.VersionFacts, err error) {
 	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
 	if err != nil {
 		return nil, err
 	}
 	holds := p.Desired
-	if p.Drift != "" || p.Late != "" || len(holds) == 0 {
+	elsewhere := p.Drift != "" && !probe.Silent(p.Sights)
+	if elsewhere || p.Late != "" || len(holds) == 0 {
 		holds = []string{servedVersion(versions, p.Sights)}
 	}
 	for _, v := range versions {
