@@ -89,7 +89,7 @@ func lively() controller.Pace {
 // newBed starts a farm on which nothing is applied yet.
 func newBed(t *testing.T, s setting) *bed {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	t.Cleanup(cancel)
 	b := &bed{t: t, ctx: ctx, clock: &clock{}, log: &journal{}}
 	if s.policy.Deadline == 0 {

@@ -138,8 +138,7 @@ func (c *Controller) newAccountKey(j farm.Job, i farm.Issuer) farm.Result {
 // waits, for as long as the CA asked, or for longer each time.
 func (c *Controller) held(j farm.Job, row store.Account, err error) farm.Result {
 	row.URL, row.HoldUntil, row.HoldWhy = "", c.Now().Add(orderPause(j.Attempt)), err.Error()
-	var later *issue.Later
-	if errors.As(err, &later) {
+	if later, told := errors.AsType[*issue.Later](err); told {
 		row.HoldUntil, row.HoldWhy = later.Until, later.Err.Error()
 	}
 	return farm.Result{Value: accounted{row: row}, Err: err, Again: row.HoldUntil}
@@ -163,20 +162,25 @@ func (c *Controller) applyAccount(ctx context.Context, tx *store.Tx, f farm.Fini
 		return err
 	}
 	switch {
-	case f.Result.Err != nil && a.row.HoldWhy != was.HoldWhy:
-		return tell(ctx, tx, farm.Event{
-			Farm: a.row.Farm, Kind: "account.failed", Level: farm.Alarm, Text: "account at " + a.row.Issuer + " cannot be opened: " + a.row.HoldWhy,
-			Hint: "its orders wait; it is tried again at " + a.row.HoldUntil.UTC().Format("2006-01-02 15:04 MST") + ", and at once when farm.yaml or the secret of its eab changes",
-		})
-	case f.Result.Err != nil || a.row.Status == "":
-		return nil
+	case a.row.URL != "":
+		return opened(ctx, tx, a.row)
+	case a.row.HoldWhy == "" || a.row.HoldWhy == was.HoldWhy:
+		return nil // only its key was made, or people know
 	}
+	return tell(ctx, tx, farm.Event{
+		Farm: a.row.Farm, Kind: "account.failed", Level: farm.Alarm, Text: "account at " + a.row.Issuer + " cannot be opened: " + a.row.HoldWhy,
+		Hint: "its orders wait; it is tried again at " + a.row.HoldUntil.UTC().Format("2006-01-02 15:04 MST") + ", and at once when farm.yaml or the secret of its eab changes",
+	})
+}
+
+// opened tells of an account, and lets the orders go on that waited for it.
+func opened(ctx context.Context, tx *store.Tx, a store.Account) error {
 	if err := tell(ctx, tx, farm.Event{
-		Farm: a.row.Farm, Kind: "account.opened", Text: "account at " + a.row.Issuer + " opened: " + a.row.URL,
+		Farm: a.Farm, Kind: "account.opened", Text: "account at " + a.Issuer + " opened: " + a.URL,
 	}); err != nil {
 		return err
 	}
-	return wakeOrders(ctx, tx, a.row)
+	return wakeOrders(ctx, tx, a)
 }
 
 // wakeOrders lets the orders go on that waited for an account.

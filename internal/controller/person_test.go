@@ -93,7 +93,7 @@ func TestFreezeStopsActivations(t *testing.T) {
 func TestPauseResumeAndAbort(t *testing.T) {
 	t.Parallel()
 	p := quick()
-	p.Soak = 10 * time.Minute
+	p.Soak = 2 * time.Minute
 	b := newBed(t, setting{policy: p})
 	b.apply()
 	b.soak(farm.Done, 1)
