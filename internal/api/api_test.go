@@ -361,7 +361,7 @@ func TestEventsAreFollowed(t *testing.T) {
 
 func TestTheSocketIsForItsUserOnly(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such bits")
+		t.Skip("only on systems other than Windows, which has no such bits")
 	}
 	d := open(t, false, "")
 	info, err := os.Stat(d.config.Socket)

@@ -147,7 +147,7 @@ const testKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINa2evsNirW6Bq7fOEdFxfawfAy
 // TestLarge: 10,000 sites with 100,000 targets are read in a few seconds.
 func TestLarge(t *testing.T) {
 	if testing.Short() {
-		t.Skip("reads 3 MB of YAML")
+		t.Skip("not for -short: it reads 3 MB of YAML")
 	}
 	began := time.Now()
 	p, err := Parse(large(10_000), "farm.yaml", vocabulary(false))

@@ -46,7 +46,7 @@ func TestADeathAtAnyPoint(t *testing.T) {
 // without it.
 func TestEveryPointWithoutTheRaceDetector(t *testing.T) {
 	if !raced || soak {
-		t.Skip("TestADeathAtAnyPoint meets every point by itself")
+		t.Skip("not for a run without the race detector: TestADeathAtAnyPoint meets every point by itself")
 	}
 	c := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-vet=off", "-timeout=20m", "-v", "-run=^TestADeathAtAnyPoint$", ".")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")

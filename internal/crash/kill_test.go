@@ -51,7 +51,7 @@ const latest = 1500 * time.Millisecond
 // last life brings everything to where it should be.
 func TestTheRealProgramIsKilled(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("there is no SIGTERM to end the program in peace with")
+		t.Skip("only on systems with SIGTERM: there is none to end the program in peace with")
 	}
 	program := build(t)
 	seed := uint64(time.Now().UnixNano())

@@ -131,7 +131,7 @@ func cutFirst(t *testing.T, b Bench) {
 
 func cutPlain(t *testing.T, b Bench) {
 	if b.Plain == nil {
-		t.Skip("this kind takes over nothing")
+		t.Skip("not for a kind that takes over nothing")
 	}
 	b.each(t, func() (func() error, func()) {
 		b.Host.After = nil

@@ -142,7 +142,7 @@ func refusedReload(t *testing.T, b Bench) { b.refused(t, b.Reload) }
 
 func (b Bench) refused(t *testing.T, command string) {
 	if command == "" {
-		t.Skip("this kind runs no such command")
+		t.Skip("not for a kind that runs no such command")
 	}
 	b.watch(t, b.Target)
 	old := b.install(t, b.Target)
@@ -185,7 +185,7 @@ func (b Bench) ran(command string) (n int) {
 
 func brokenBefore(t *testing.T, b Bench) {
 	if b.Test == "" {
-		t.Skip("this kind has no test")
+		t.Skip("not for a kind without a config test")
 	}
 	old := b.install(t, b.Target)
 	before := b.tree(t, b.Target)
@@ -200,7 +200,7 @@ func brokenBefore(t *testing.T, b Bench) {
 
 func plainFiles(t *testing.T, b Bench) {
 	if b.Plain == nil {
-		t.Skip("this kind takes over nothing")
+		t.Skip("not for a kind that takes over nothing")
 	}
 	old, next := bundle(t), bundle(t)
 	b.Plain(t, b.Target, old)

@@ -67,7 +67,7 @@ func nothingPilesUp(t *testing.T, b Bench) {
 
 func twoLeaves(t *testing.T, b Bench) {
 	if b.Double.Deployer == nil {
-		t.Skip("this kind holds one leaf")
+		t.Skip("not for a kind that holds one leaf")
 	}
 	b.watch(t, b.Double)
 	old := b.set(t)
@@ -132,7 +132,7 @@ func (b Bench) once(t *testing.T, tests, reloads int) {
 
 func groupRefused(t *testing.T, b Bench) {
 	if b.Test == "" {
-		t.Skip("this kind has no test")
+		t.Skip("not for a kind without a config test")
 	}
 	old1, old2 := b.install(t, b.Target), b.install(t, b.Second)
 	both := []deploy.Receipt{b.Target.stage(t, 2, bundle(t)), b.Second.stage(t, 2, bundle(t))}

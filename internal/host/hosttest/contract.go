@@ -392,6 +392,6 @@ func dial(t *testing.T, b Bench) {
 func (b Bench) needsCommands(t *testing.T) {
 	t.Helper()
 	if !b.Commands {
-		t.Skip("this host has no real commands")
+		t.Skip("not for a host without real commands")
 	}
 }

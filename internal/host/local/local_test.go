@@ -13,7 +13,7 @@ import (
 
 func TestLocal(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("symlinks and modes are not Windows' own")
+		t.Skip("only on systems other than Windows: symlinks and modes are not Windows' own")
 	}
 	_, noShell := exec.LookPath("sh")
 	hosttest.Run(t, func(t *testing.T) hosttest.Bench {
