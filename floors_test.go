@@ -14,8 +14,8 @@ import (
 // floor below its own, and in its own folder, and nothing else of ours.
 var floors = []string{
 	"farm",
-	"config plan renew rollout budget",
-	"host secret encode store",
+	"config plan renew rollout budget snippet",
+	"host secret encode store lookup dnsserve",
 	"prove deploy probe notify job",
 	"issue",
 	"controller",
