@@ -1,11 +1,15 @@
 // Package http01 proves control of names over HTTP (RFC 8555 §8.3).
 //
 // A CA asks any of the addresses of a name, and a balancer may send it to any
-// node. So the answers stand in one place that every controller reads, the
-// board, and what is in front of the nodes routes the challenge path to any
-// controller. Preflight asks the CA's question first, at every address.
+// node. So the answer is the same wherever it is asked for, in one of four ways:
 //
-//	CA ──→ balancer ──/.well-known/acme-challenge/──→ Handler ──→ Board ←── Gateway
+//	Gateway     CA ──→ balancer ──challenge path──→ Handler ──→ Board
+//	Redirect    CA ──→ any node ──302──→ CA ──→ Handler ──→ Board
+//	Stateless   CA ──→ any node, which answers token.thumbprint from a static rule
+//	Distribute  CA ──→ any node, which answers from its webroot; the file is on all
+//
+// Preflight asks the CA's question first: every name, at every address of it and
+// at every node.
 //
 // Invariant: a token is 22 to 256 characters of base64url and nothing else
 // before it is used as a path or a key.
@@ -83,13 +87,22 @@ var _ prove.Solver = Gateway{}
 
 // Present puts the answer on the board. Its receipt is the token.
 func (g Gateway) Present(ctx context.Context, c farm.Challenge) (prove.Receipt, error) {
-	if c.Type != Method || !tokens.MatchString(c.Token) || !strings.HasPrefix(c.Value, c.Token+".") {
-		return nil, fmt.Errorf("answer the challenge for %q: it is no %s challenge with a token and its key authorization", c.Name, Method)
+	if err := check(c); err != nil {
+		return nil, err
 	}
 	if err := g.Board.Put(ctx, c.Token, c.Value); err != nil {
 		return nil, fmt.Errorf("answer the challenge for %s: %w", c.Name, err)
 	}
 	return prove.Receipt(c.Token), nil
+}
+
+// check refuses what is no challenge of this method. A token that is none never
+// becomes a path or a key (CVE-2026-40611).
+func check(c farm.Challenge) error {
+	if c.Type != Method || !tokens.MatchString(c.Token) || !strings.HasPrefix(c.Value, c.Token+".") {
+		return fmt.Errorf("answer the challenge for %q: it is no %s challenge with a token and its key authorization", c.Name, Method)
+	}
+	return nil
 }
 
 // Ready is true at once: every controller reads the board.
@@ -111,6 +124,13 @@ func (g Gateway) CleanUp(ctx context.Context, c farm.Challenge, r prove.Receipt)
 	}
 	return nil
 }
+
+// Redirect is the solver for `via: redirect`: nodes or balancer answer 302 to a
+// host that only the controllers serve. The answer stands where a Gateway's does;
+// what leads a CA there is another rule.
+type Redirect struct{ Gateway }
+
+var _ prove.Solver = Redirect{}
 
 // Question is the token of a preflight and the answer that it wants to see for
 // it. Put both on the board, ask, and remove them. They follow from the seed, so

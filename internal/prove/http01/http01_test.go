@@ -37,12 +37,19 @@ func (b *board) Remove(_ context.Context, token string) error {
 }
 
 func TestGateway(t *testing.T) {
+	onBoard(t, func(b http01.Board) prove.Solver { return http01.Gateway{Board: b} })
+}
+func TestRedirect(t *testing.T) {
+	onBoard(t, func(b http01.Board) prove.Solver { return http01.Redirect{Gateway: http01.Gateway{Board: b}} })
+}
+
+func onBoard(t *testing.T, solver func(http01.Board) prove.Solver) {
 	t.Parallel()
 	b := &board{}
 	server := httptest.NewServer(http01.Handler(b.Get))
 	t.Cleanup(server.Close)
 	provetest.Run(t, provetest.Suite{
-		New: func(*testing.T) prove.Solver { return http01.Gateway{Board: b} },
+		New: func(*testing.T) prove.Solver { return solver(b) },
 		Challenge: func(n int) farm.Challenge {
 			token := fmt.Sprintf("token-%037d", n)
 			return farm.Challenge{Type: "http-01", Name: "www.farm.test", Token: token, Value: token + ".thumb"}

@@ -22,7 +22,7 @@ type street struct {
 	names     *issuetest.DNS
 }
 
-func newStreet(t *testing.T, servers map[string]http.Handler) *street {
+func newStreet(t testing.TB, servers map[string]http.Handler) *street {
 	t.Helper()
 	names, err := issuetest.StartDNS(nil)
 	must(t, err)
@@ -49,7 +49,7 @@ func (s *street) name(name string, addresses ...string) {
 	s.names.Set(name, all...)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestPreflight(t *testing.T) {
 		{"ftp", "127.0.1.8", http01.Wrong, "not HTTP"},
 		{"spaces", "127.0.1.9", http01.Right, ""},
 		{"closed", "127.0.1.10", http01.Unclear, "refused"},
-		{"missing", "", http01.Unclear, "does not exist"},
+		{"missing", "", http01.Wrong, "does not exist"},
 		{"*", "", http01.Unclear, "wildcard"},
 	}
 	ask := http01.Ask{Token: token, Want: want, Resolvers: s.resolvers, Port: s.port, Timeout: 2 * time.Second}
