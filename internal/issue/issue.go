@@ -35,6 +35,16 @@ type Issuer interface {
 // Refused is what a step's error wraps when the CA's no is final for this order.
 var Refused = errors.New("the CA refused")
 
+// An Unanswered is a refusal since the CA's question about a name reached nobody:
+// its connection failed, or a balancer answered for a server that was not there.
+type Unanswered struct{ Err error }
+
+// Error is what the CA said.
+func (u *Unanswered) Error() string { return u.Err.Error() }
+
+// Unwrap returns the refusal.
+func (u *Unanswered) Unwrap() error { return u.Err }
+
 // AccountLost is what an error wraps when the CA does not know the account any
 // more, or will not have it. A second account is never made by itself: CAA
 // records and renewal information name the first one.

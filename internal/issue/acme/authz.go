@@ -2,6 +2,8 @@ package acme
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,9 +17,6 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
 )
-
-// http01 is the one way of proving yet.
-const http01 = "http-01"
 
 // atOnce is how many requests one step of one order makes at a time: a site of
 // a hundred names is one order.
@@ -62,7 +61,7 @@ func (s *step) authorization(ctx context.Context, z *farm.Authz) error {
 	if !slices.ContainsFunc(s.o.Names, func(n string) bool { return strings.EqualFold(n, asked) }) {
 		return fmt.Errorf("order for %s at %s: %w: it asks us to prove %q, which is not in the order", strings.Join(s.o.Names, ", "), s.a.c.Issuer.Name, issue.Refused, clean(asked, 253))
 	}
-	z.Name, z.Wildcard = name, got.Wildcard
+	z.Name, z.Wildcard, z.Expires = name, got.Wildcard, got.Expires
 	switch got.Status {
 	case acme.StatusValid:
 		z.Valid = true
@@ -73,26 +72,53 @@ func (s *step) authorization(ctx context.Context, z *farm.Authz) error {
 	return refusal(fmt.Sprintf("prove %s at %s", name, s.a.c.Issuer.Name), problemOf(got))
 }
 
-// challenge chooses what to answer.
+// challenge chooses what to answer: the challenge of the method that is meant for
+// the name.
 func (s *step) challenge(z *farm.Authz, from acme.Authorization) error {
+	method := farm.ValidationOf(s.o.Validations, z.Asked()).Method
 	var types []string
 	for _, c := range from.Challenges {
 		types = append(types, clean(c.Type, 40))
-		if c.Type != http01 {
+		if c.Type != method {
 			continue
 		}
-		if !token.MatchString(c.Token) {
-			return fmt.Errorf("prove %s at %s: %w: its token %q is not one (RFC 8555 §8.3)", z.Name, s.a.c.Issuer.Name, issue.Refused, clean(c.Token, 60))
-		}
-		value, err := s.core.GetKeyAuthorization(c.Token)
+		got, err := s.question(z, c)
 		if err != nil {
-			return fmt.Errorf("key authorization for %s: %w", z.Name, err)
+			return err
 		}
-		z.Challenge = farm.Challenge{Type: http01, URL: c.URL, Name: z.Name, Token: c.Token, Value: value}
+		z.Challenge = got
 		z.Accepted = c.Status != acme.StatusPending // told before, the answer was lost
 		return nil
 	}
-	return fmt.Errorf("prove %s at %s: %w: it offers no %s challenge for it, only %s; wildcards are proven by DNS", z.Name, s.a.c.Issuer.Name, issue.Refused, http01, strings.Join(types, ", "))
+	return fmt.Errorf("prove %s at %s: %w: it offers no %s challenge for it, only %s", z.Asked(), s.a.c.Issuer.Name, issue.Refused, method, strings.Join(types, ", "))
+}
+
+// question is a CA's challenge as a solver is asked for it.
+func (s *step) question(z *farm.Authz, c acme.Challenge) (farm.Challenge, error) {
+	got := farm.Challenge{Type: c.Type, URL: c.URL, Name: z.Name, Wildcard: z.Wildcard}
+	if c.Type == farm.DNSPersist01 {
+		got.Account = s.o.Account
+		for _, i := range c.IssuerDomainNames {
+			got.Issuers = append(got.Issuers, clean(i, 253))
+		}
+		if len(got.Issuers) == 0 {
+			return got, fmt.Errorf("prove %s at %s: %w: its %s challenge names no issuer", z.Name, s.a.c.Issuer.Name, issue.Refused, c.Type)
+		}
+		return got, nil
+	}
+	if !token.MatchString(c.Token) {
+		return got, fmt.Errorf("prove %s at %s: %w: its token %q is not one (RFC 8555 §8.3)", z.Name, s.a.c.Issuer.Name, issue.Refused, clean(c.Token, 60))
+	}
+	value, err := s.core.GetKeyAuthorization(c.Token)
+	if err != nil {
+		return got, fmt.Errorf("key authorization for %s: %w", z.Name, err)
+	}
+	if c.Type == farm.DNS01 {
+		sum := sha256.Sum256([]byte(value))
+		value = base64.RawURLEncoding.EncodeToString(sum[:]) // RFC 8555 §8.4
+	}
+	got.Token, got.Value = c.Token, value
+	return got, nil
 }
 
 // accept tells the CA to look at every name, and does not wait for what it sees

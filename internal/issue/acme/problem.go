@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ const (
 	waitLimited = 10 * time.Minute
 	waitBusy    = time.Minute
 	waitAccount = time.Hour // for a person to act
+	waitPaused  = 24 * time.Hour
 )
 
 // fault says what an error means for the order: *issue.Later, an error that
@@ -55,7 +57,7 @@ func (a *Issuer) fault(d doing, err error, x *exchange, now time.Time) error {
 	}
 	if accountFault(p) {
 		return &issue.Later{Until: now.Add(waitAccount), Account: true,
-			Err: fmt.Errorf("%s: %w: %s; %s", at, issue.AccountLost, saying(p), hints[short(p.Type)])}
+			Err: fmt.Errorf("%s: %w: %s; %s", at, issue.AccountLost, saying(p), accountHint(p))}
 	}
 	if final(p, x.status) {
 		return refusal(at, p)
@@ -68,7 +70,26 @@ func refusal(at string, p *acme.ProblemDetails) error {
 	if hint := hints[short(p.Type)]; hint != "" {
 		text += "; " + hint
 	}
-	return fmt.Errorf(text, issue.Refused)
+	err := fmt.Errorf(text, issue.Refused)
+	if unanswered(p) {
+		return &issue.Unanswered{Err: err}
+	}
+	return err
+}
+
+// noServer is how a CA tells that a balancer answered for a server that was not
+// there (RFC 9110 §15.6.3 to §15.6.5).
+var noServer = regexp.MustCompile(`\b50[234]\b`)
+
+// unanswered reports that each of the CA's questions that failed reached nobody.
+func unanswered(p *acme.ProblemDetails) bool {
+	silent := func(kind, detail string) bool {
+		return short(kind) == "connection" || short(kind) == "unauthorized" && noServer.MatchString(detail)
+	}
+	if len(p.SubProblems) == 0 {
+		return silent(p.Type, p.Detail)
+	}
+	return !slices.ContainsFunc(p.SubProblems, func(s acme.SubProblem) bool { return !silent(s.Type, s.Detail) })
 }
 
 // limit says whether a refusal is for now only, and for how long. Let's Encrypt
@@ -94,6 +115,9 @@ var retryAfterText = regexp.MustCompile(`retry after (\d{4}-\d\d-\d\d)[ T](\d\d:
 
 // saidIn is how long a text asks to wait: "…, retry after 2026-08-05 10:11:12 UTC: see …".
 func saidIn(detail string, now time.Time) time.Duration {
+	if paused(detail) {
+		return waitPaused
+	}
 	m := retryAfterText.FindStringSubmatch(detail)
 	if m == nil {
 		return waitLimited
@@ -109,11 +133,23 @@ func saidIn(detail string, now time.Time) time.Duration {
 // account, so that orders for other names need not wait. The words are Let's
 // Encrypt's; a limit told in other words counts for the whole account.
 func ofNames(detail string) bool {
-	return strings.Contains(detail, "already issued") || strings.Contains(detail, "failed authorizations")
+	return strings.Contains(detail, "already issued") || strings.Contains(detail, "failed authorizations") || paused(detail)
+}
+
+// paused reports that a name failed so often that a person must let it go on, at
+// a link that the CA gives (Let's Encrypt: 1,152 failures in a row).
+func paused(detail string) bool {
+	return strings.Contains(detail, "temporarily prevented from requesting")
 }
 
 func accountFault(p *acme.ProblemDetails) bool {
-	return p.Type == acme.AccountDoesNotExistErrorType || p.Type == acme.UserActionRequiredErrorType
+	return p.Type == acme.AccountDoesNotExistErrorType || p.Type == acme.UserActionRequiredErrorType || deactivated(p)
+}
+
+// deactivated reports that the account was ended at the CA (RFC 8555 §7.3.6),
+// which says so by a type that stands for much else; the words are Boulder's.
+func deactivated(p *acme.ProblemDetails) bool {
+	return short(p.Type) == "unauthorized" && (strings.Contains(p.Detail, "Account is not valid") || strings.Contains(p.Detail, "exists but is deactivated"))
 }
 
 // final reports that the CA's no is its answer to this order. A refusal that is
@@ -157,6 +193,13 @@ func saying(p *acme.ProblemDetails) string {
 		text += ", see " + p.Instance
 	}
 	return text
+}
+
+func accountHint(p *acme.ProblemDetails) string {
+	if deactivated(p) {
+		return hints["accountDoesNotExist"]
+	}
+	return hints[short(p.Type)]
 }
 
 // hints say what a person can do, by problem type.
