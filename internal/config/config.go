@@ -21,7 +21,7 @@ import (
 // itself.
 type Vocabulary struct {
 	Kinds         map[string]Kind     // of targets, by name
-	Validations   map[string][]string // method to its vias; the first via is the default
+	DNS           map[string]Provider // of TXT records, by name
 	StartTLS      []string            // protocols that a probe can upgrade; none: starttls is refused
 	InlineSecrets bool                // `{file: …}` and `{env: …}` may stand in place: `run --once -f` and `lab` only
 }
@@ -33,6 +33,18 @@ type Kind struct {
 	// reload group, and the options with every default filled in. An error that is
 	// an OptionError or a *json.UnmarshalTypeError is shown at its option's line.
 	Check func(options []byte) (identity, group string, canonical []byte, err error)
+	// Places lists every physical place of a target on its node, from options that
+	// Check returned; no other target may have any of them. Nil: its identity only.
+	Places func(canonical []byte) []string
+}
+
+// A Provider is one way to write TXT records, as far as farm.yaml goes.
+type Provider struct {
+	Options []string // names of the options, for suggestions
+	Secrets []string // names of the settings that are secret
+	// Check reads options (JSON) and the names of the secrets that are given, and
+	// returns the options with every default filled in. Errors are as a Kind's.
+	Check func(options []byte, secrets []string) (canonical []byte, err error)
 }
 
 // An OptionError is a mistake in one option of a target. The field is the option's
@@ -65,7 +77,7 @@ func (p Parsed) Missing(have func(secret string) bool) Mistakes {
 		}
 		at := m.place
 		at.Problem = "no secret is called " + quote(m.Name)
-		at.Hint = "set it: certfarm secret set " + m.Name
+		at.Hint = "set it: certfarm secret set " + m.Name + " --farm " + p.Farm.Name
 		all = append(all, at)
 	}
 	return all

@@ -21,7 +21,10 @@ func vocabulary(inline bool) Vocabulary {
 			"nginx": kind("nginx", "pem", "chain", "key", "test", "reload", "start", "rsa", "more", "password"),
 			"files": kind("", "pem", "chain", "key", "reload"),
 		},
-		Validations:   map[string][]string{"http-01": {"gateway"}},
+		DNS: map[string]Provider{
+			"rfc2136": {Options: []string{"server"}, Secrets: []string{"key"}, Check: writer},
+			"builtin": {Options: []string{"zone"}, Check: writer},
+		},
 		StartTLS:      []string{"smtp", "imap"},
 		InlineSecrets: inline,
 	}
@@ -44,6 +47,20 @@ type testOptions struct {
 	} `json:"more,omitempty"`
 }
 
+// writer takes a server or a zone, and a key.
+func writer(raw []byte, secrets []string) ([]byte, error) {
+	var o struct{ Server, Zone string }
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return nil, err
+	}
+	if o.Server != "" && len(secrets) == 0 {
+		return nil, &testOptionError{"server", "there is no key for it", "set one: secrets: {key: {secret: NAME}}"}
+	}
+	return json.Marshal(o)
+}
+
 type testOptionError struct{ field, problem, hint string }
 
 func (e *testOptionError) Error() string { return e.field + ": " + e.problem }
@@ -51,7 +68,7 @@ func (e *testOptionError) Error() string { return e.field + ": " + e.problem }
 func (e *testOptionError) Option() (field, problem, hint string) { return e.field, e.problem, e.hint }
 
 func kind(group string, names ...string) Kind {
-	return Kind{Options: names, Check: func(raw []byte) (string, string, []byte, error) {
+	return Kind{Options: names, Places: placesOf, Check: func(raw []byte) (string, string, []byte, error) {
 		var o testOptions
 		d := json.NewDecoder(strings.NewReader(string(raw)))
 		d.DisallowUnknownFields()
@@ -69,6 +86,24 @@ func kind(group string, names ...string) Kind {
 		canonical, err := json.Marshal(o)
 		return "file " + o.Pem + o.Chain, group, canonical, err
 	}}
+}
+
+// placesOf are a test target's files.
+func placesOf(canonical []byte) (all []string) {
+	var o testOptions
+	if err := json.Unmarshal(canonical, &o); err != nil {
+		panic(err) // Check made it
+	}
+	files := []string{o.Pem, o.Chain, o.Key}
+	for _, m := range o.More {
+		files = append(files, m.Pem)
+	}
+	for _, f := range files {
+		if f != "" {
+			all = append(all, "file "+f)
+		}
+	}
+	return all
 }
 
 // golden compares got with the .want file beside a test's input.
@@ -165,6 +200,9 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	ms := p.Missing(func(name string) bool { return name != "le-hmac" })
+	if len(ms) != 1 || !strings.HasSuffix(ms[0].Hint, " --farm "+p.Farm.Name) {
+		t.Errorf("there may be no such farm yet, so the hint names it: %+v", ms)
+	}
 	if len(ms) != 1 || ms[0].Path != "issuers.letsencrypt.eab.hmac.secret" || !strings.Contains(ms[0].Picture, "le-hmac") {
 		t.Errorf("got %+v", ms)
 	}

@@ -38,9 +38,11 @@ func (c *resolver) resolve() farm.Farm {
 	c.whole.Name = f.Farm
 	c.proxy()
 	c.resolvers()
+	c.controllers()
 	for _, name := range slices.Sorted(maps.Keys(f.Issuers)) {
 		c.whole.Issuers = append(c.whole.Issuers, c.issuer(name, f.Issuers[name]))
 	}
+	c.writers()
 	c.allNodes()
 	c.base = c.farmPolicy()
 	c.held = map[physical]string{}
@@ -50,6 +52,7 @@ func (c *resolver) resolve() farm.Farm {
 		}
 		c.whole.Sites = append(c.whole.Sites, c.site(name, f.Sites[name]))
 	}
+	c.usedWaves()
 	return c.whole
 }
 
@@ -110,6 +113,16 @@ func (c *resolver) resolvers() {
 			servers = append(servers, c.server(p.item(i), s))
 		}
 		c.whole.Resolvers[name] = servers
+	}
+}
+
+// controllers checks where controllers answer challenges.
+func (c *resolver) controllers() {
+	for i, s := range c.file.Controllers {
+		if _, _, ok := hostPort(s); !ok && s != "" {
+			c.say(c.file.at.field("controllers").item(i), quote(s)+" is no address with a port", "write 10.0.0.5:8402")
+		}
+		c.whole.Controllers = append(c.whole.Controllers, s)
 	}
 }
 

@@ -9,6 +9,12 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
+// The directories of Let's Encrypt (https://letsencrypt.org/docs/staging-environment/).
+const (
+	letsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
+	letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+)
+
 // issuer checks one CA.
 func (c *resolver) issuer(name string, w issuer) farm.Issuer {
 	c.checkName(key(w.at), name)
@@ -18,6 +24,11 @@ func (c *resolver) issuer(name string, w issuer) farm.Issuer {
 	}
 	if w.ACME != "" {
 		c.directory(w.at.field("acme"), w.ACME)
+	}
+	if got.Staging = w.Staging; got.Staging != "" {
+		c.directory(w.at.field("staging"), w.Staging)
+	} else if w.ACME == letsEncrypt {
+		got.Staging = letsEncryptStaging
 	}
 	for i, contact := range w.Contact {
 		c.contact(w.at.field("contact").item(i), contact)

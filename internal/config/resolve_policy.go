@@ -45,6 +45,20 @@ func (c *resolver) farmPolicy() draft {
 	return c.over(cautious(), w)
 }
 
+// usedWaves refuses a farm's wave that no target of any site is in: it looks as if
+// something were done with care, and nothing is. It is asked when all else is
+// right, since a mistake in a target would bring this one along.
+func (c *resolver) usedWaves() {
+	if c.file.Policy == nil || len(c.wrong) > 0 {
+		return
+	}
+	for _, v := range c.file.Policy.Waves {
+		if !slices.ContainsFunc(c.whole.Sites, func(s farm.Site) bool { return hasTarget(v.Match, s.Targets) }) {
+			c.say(v.at.field("match"), "no target of any site is on a node with "+written(v.Match), "take the wave out, or give it the labels of nodes that have targets")
+		}
+	}
+}
+
 // sitePolicy is the farm's policy under the site's own, for its targets. A
 // farm's wave that has none of them is left out; a site's is a mistake.
 func (c *resolver) sitePolicy(w site, targets []farm.Target) farm.Policy {

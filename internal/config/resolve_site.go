@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -13,8 +14,7 @@ func (c *resolver) site(name string, w site) farm.Site {
 	c.checkName(key(w.at), name)
 	got := farm.Site{Name: name, Tags: w.Tags, Strategy: c.strategy(w)}
 	got.Issuer, got.Profile = c.siteIssuer(w)
-	got.Validation = c.validation(w)
-	got.Names = c.siteNames(w, got.Validation.Method)
+	got.Names = c.siteNames(w)
 	got.KeyTypes = c.keyTypes(w)
 	c.tags(w)
 	s := siteView{names: got.Names, targets: map[string]bool{}}
@@ -28,6 +28,7 @@ func (c *resolver) site(name string, w site) farm.Site {
 	for _, b := range w.Balancers {
 		got.Balancers = append(got.Balancers, c.balancer(b, s.names))
 	}
+	got.Validations = c.validations(w, got)
 	got.Policy = c.sitePolicy(w, got.Targets)
 	return got
 }
@@ -70,32 +71,8 @@ func (c *resolver) siteIssuer(w site) (name, profile string) {
 	return name, orElse(w.Profile, is.Profile)
 }
 
-// validation fills in how control of the names is shown.
-func (c *resolver) validation(w site) farm.Validation {
-	got := farm.Validation{Method: "http-01"}
-	at := w.at
-	var via string
-	if w.Validation != nil {
-		at, via = w.Validation.at, w.Validation.Via
-		got.Method = orElse(w.Validation.Method, got.Method)
-	}
-	vias, known := c.words.Validations[got.Method]
-	if !known {
-		c.say(at.field("method"), "names are not validated by "+quote(got.Method)+" here",
-			didYouMean(got.Method, slices.Collect(maps.Keys(c.words.Validations))))
-		return got
-	}
-	if len(vias) > 0 {
-		got.Via = orElse(via, vias[0])
-	}
-	if via != "" && !slices.Contains(vias, via) {
-		c.say(at.field("via"), got.Method+" is not answered via "+quote(via), didYouMean(via, vias))
-	}
-	return got
-}
-
-// siteNames brings the names to A-labels.
-func (c *resolver) siteNames(w site, method string) []string {
+// siteNames brings the names to A-labels, and addresses to their shortest form.
+func (c *resolver) siteNames(w site) []string {
 	at := w.at.field("names")
 	if len(w.Names) == 0 && at != w.at {
 		c.say(at, "there is no name", "")
@@ -103,11 +80,14 @@ func (c *resolver) siteNames(w site, method string) []string {
 	var all []string
 	for i, s := range w.Names {
 		p := at.item(i)
-		name, ok := c.dnsName(p, s)
+		name, ok := s, true
+		if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+			name = ip.Unmap().String() // RFC 8738 §3
+		} else {
+			name, ok = c.dnsName(p, s)
+		}
 		switch {
 		case !ok:
-		case method == "http-01" && strings.HasPrefix(name, "*."):
-			c.say(p, "http-01 cannot show that a wildcard is ours (RFC 8555 §8.3)", "name each host, or use a method of DNS")
 		case slices.Contains(all, name):
 			c.say(p, quote(name)+" stands here twice", "")
 		default:

@@ -26,6 +26,7 @@ type siteView struct {
 // checked is what a kind says of a target's options.
 type checked struct {
 	identity, group string
+	places          []string
 	options         []byte
 	ok              bool
 }
@@ -37,7 +38,7 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 		c.checkName(w.at.field("name"), w.Name)
 	}
 	facts := c.kind(w)
-	nodes := c.on(w)
+	nodes := c.chosen(w.On)
 	ends := c.endpoints(w, s.names, nodes)
 	if c.targets += len(nodes); c.targets > maxTargets {
 		c.say(w.at, fmt.Sprintf("the farm has more than %d targets", maxTargets), "")
@@ -72,13 +73,16 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 func (c *resolver) hold(w target, t *farm.Target, n farm.Node, facts checked) bool {
 	t.Identity = n.Name + ": " + facts.identity
 	t.Group = n.Name + ": " + orElse(facts.group, facts.identity)
-	where := physical{machine(n), facts.identity}
-	if other, taken := c.held[where]; taken {
-		c.say(w.at, fmt.Sprintf("%s is the same place as %s: %s", t.Name, other, facts.identity),
-			"one place holds one certificate: take one of them out, or give it another path")
-		return false
+	for _, place := range facts.places {
+		if other, taken := c.held[physical{machine(n), place}]; taken {
+			c.say(w.at, fmt.Sprintf("%s is the same place as %s: %s", t.Name, other, place),
+				"one place holds one certificate: take one of them out, or give it another path")
+			return false
+		}
 	}
-	c.held[where] = t.Name
+	for _, place := range facts.places {
+		c.held[physical{machine(n), place}] = t.Name
+	}
 	return true
 }
 
@@ -121,27 +125,31 @@ func (c *resolver) kind(w target) checked {
 		c.optionsWrong(at, err)
 		return checked{}
 	}
-	return checked{identity, group, canonical, true}
+	got := checked{identity, group, []string{identity}, canonical, true}
+	if k.Places != nil {
+		got.places = k.Places(canonical)
+	}
+	return got
 }
 
-// on is the names of the nodes that were chosen, in order.
-func (c *resolver) on(w target) []string {
-	if len(c.file.Nodes) == 0 || w.On.at == nil {
+// chosen is the names of the nodes that were chosen, in order.
+func (c *resolver) chosen(on selector) []string {
+	if len(c.file.Nodes) == 0 || on.at == nil {
 		return nil // said already
 	}
-	if len(w.On.labels) > 0 {
-		found := c.matching(w.On.labels)
+	if len(on.labels) > 0 {
+		found := c.matching(on.labels)
 		if len(found) == 0 {
-			c.say(w.On.at, "no node has "+written(w.On.labels), c.labelHint(w.On.labels))
+			c.say(on.at, "no node has "+written(on.labels), c.labelHint(on.labels))
 		}
 		return found
 	}
-	if w.On.names != nil && len(w.On.names) == 0 {
-		c.say(w.On.at, "there is no node", "name nodes or a label")
+	if on.names != nil && len(on.names) == 0 {
+		c.say(on.at, "there is no node", "name nodes or a label")
 	}
 	var found []string
-	for i, name := range w.On.names {
-		p := w.On.at.item(i)
+	for i, name := range on.names {
+		p := on.at.item(i)
 		_, known := c.nodes[name]
 		switch {
 		case name == "":

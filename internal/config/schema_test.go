@@ -19,6 +19,9 @@ func generated(t *testing.T) []byte {
 		Mapper: mapped, LookupComment: doc, ExpandedStruct: true,
 	}
 	s := r.Reflect(&farmFile{})
+	one := r.Reflect(&validation{}) // a list of them reads itself
+	one.Version = ""
+	s.Definitions["validation"] = one
 	s.ID = "https://github.com/certfarm/certfarm/farm.schema.json"
 	s.Title = "farm.yaml"
 	s.Description = "A farm of servers and the certificates that they serve, as Certfarm reads it."
@@ -55,6 +58,9 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 			{Type: "integer", Minimum: "0"},
 			{Type: "string", Pattern: `^\d+$|^[0-9.]+%$|^max\(\d+, *[0-9.]+%\)$`},
 		}}
+	case reflect.TypeFor[validations]():
+		one := &jsonschema.Schema{Ref: "#/$defs/validation"}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{one, {Type: "array", Items: one, MinItems: new(uint64(1))}}}
 	case reflect.TypeFor[options]():
 		return &jsonschema.Schema{Type: "object"}
 	case reflect.TypeFor[secret]():

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -165,6 +166,24 @@ func (s *secret) sealed(r *reader, p *place) {
 	s.Secret = p.val.Value
 	if r.secrets[s.Secret] == nil {
 		r.secrets[s.Secret] = p
+	}
+}
+
+// Validations are some, or one in place of a list of one.
+type validations []validation
+
+func (v *validations) readFrom(r *reader, p *place) {
+	if p.val.Kind != yaml.SequenceNode {
+		*v = make(validations, 1)
+		r.value(p, reflect.ValueOf(&(*v)[0]).Elem())
+		return
+	}
+	*v = make(validations, len(p.val.Content))
+	if len(p.val.Content) == 0 {
+		r.say(p, "there is no validation", "take the line out: names are then proven by http-01 via gateway")
+	}
+	for i, n := range p.val.Content {
+		r.value(p.index(i, n), reflect.ValueOf(&(*v)[i]).Elem())
 	}
 }
 

@@ -10,18 +10,21 @@ package config
 // farmFile is a whole farm.yaml.
 type farmFile struct {
 	located
-	Farm      string            `yaml:"farm" jsonschema:"required" doc:"The farm's name: letters, digits, dots, dashes and underscores."`
-	Proxy     string            `yaml:"proxy" doc:"URL of the proxy for outbound HTTP (http, https or socks5), without a password. Default: none."`
-	Resolvers map[string]list   `yaml:"resolvers" doc:"DNS servers by zone, as addresses with a port (default 53); \".\" is for every other zone. Default: the system's."`
-	Issuers   map[string]issuer `yaml:"issuers" jsonschema:"required" doc:"ACME CAs by name, each with one account."`
-	Nodes     map[string]node   `yaml:"nodes" jsonschema:"required" doc:"Machines by name."`
-	Sites     map[string]site   `yaml:"sites" jsonschema:"required" doc:"Sites by name. A site is a set of names that are served together with one certificate."`
-	Policy    *policy           `yaml:"policy" doc:"How careful rollouts are. A site's own policy overrides it field by field."`
+	Farm        string               `yaml:"farm" jsonschema:"required" doc:"The farm's name: letters, digits, dots, dashes and underscores."`
+	Proxy       string               `yaml:"proxy" doc:"URL of the proxy for outbound HTTP (http, https or socks5), without a password. Default: none."`
+	Resolvers   map[string]list      `yaml:"resolvers" doc:"DNS servers by zone, as addresses with a port (default 53); \".\" is for every other zone. Default: the system's."`
+	Controllers list                 `yaml:"controllers" doc:"Where controllers answer HTTP-01 questions, host:port (--challenge-listen of 'certfarm serve'), as the balancer reaches them. For 'certfarm snippet'. Default: none."`
+	Issuers     map[string]issuer    `yaml:"issuers" jsonschema:"required" doc:"ACME CAs by name, each with one account."`
+	Nodes       map[string]node      `yaml:"nodes" jsonschema:"required" doc:"Machines by name."`
+	Sites       map[string]site      `yaml:"sites" jsonschema:"required" doc:"Sites by name. A site is a set of names that are served together with one certificate."`
+	DNS         map[string]dnsWriter `yaml:"dns" doc:"Ways to write TXT records, by name: what sites with method dns-01 refer to."`
+	Policy      *policy              `yaml:"policy" doc:"How careful rollouts are. A site's own policy overrides it field by field."`
 }
 
 type issuer struct {
 	located
 	ACME           string `yaml:"acme" jsonschema:"required" doc:"URL of the CA's ACME directory; https only."`
+	Staging        string `yaml:"staging" doc:"URL of the CA's staging directory, for 'certfarm preflight --external'. Default: that of Let's Encrypt for Let's Encrypt, else none."`
 	Contact        list   `yaml:"contact" doc:"Where the CA may write to, as mailto: URLs."`
 	Profile        string `yaml:"profile" doc:"ACME profile of the certificates, by the CA's name for it. Default: the CA's choice. A site may name another."`
 	PreferredChain string `yaml:"preferred_chain" doc:"Common name of the root that the chain should lead to, where the CA offers several. Default: the CA's choice."`
@@ -60,12 +63,12 @@ type sshLine struct {
 type site struct {
 	located
 	Tags       []string    `yaml:"tags" doc:"Words to find and to group sites by."`
-	Names      []string    `yaml:"names" jsonschema:"required" doc:"DNS names in the certificate; the first is the main one. Names beyond ASCII are turned into A-labels."`
+	Names      []string    `yaml:"names" jsonschema:"required" doc:"DNS names in the certificate, or IP addresses where the CA takes them; the first is the main one. Names beyond ASCII are turned into A-labels."`
 	Issuer     string      `yaml:"issuer" doc:"Name of the issuer. Default: the only one there is."`
 	Profile    string      `yaml:"profile" doc:"ACME profile. Default: the issuer's."`
 	Keys       []string    `yaml:"keys" jsonschema:"enum=ec256,enum=ec384,enum=rsa2048,enum=rsa3072,enum=rsa4096" doc:"Key types: one certificate is got for each, all served together. Default: ec256."`
 	Strategy   string      `yaml:"strategy" jsonschema:"enum=central,enum=per-node,enum=edge" doc:"Who holds the key. central: one key, copied to each target. The others are to come. Default: central."`
-	Validation *validation `yaml:"validation" doc:"How the CA is shown that the names are ours. Default: http-01 via gateway."`
+	Validation validations `yaml:"validation" doc:"How the CA is shown that the names are ours; a list where names differ in it, and the first that takes a name is the one. Default: http-01 via gateway."`
 	Targets    []target    `yaml:"targets" jsonschema:"required" doc:"Where the certificate is installed."`
 	Balancers  []balancer  `yaml:"balancers" doc:"Addresses in front of the nodes. They are looked at, and never a reason to go back."`
 	Policy     *policy     `yaml:"policy" doc:"How careful this site's rollouts are; what is not said here is as in the farm's policy."`
@@ -73,8 +76,25 @@ type site struct {
 
 type validation struct {
 	located
-	Method string `yaml:"method" doc:"ACME challenge: http-01. Default: http-01."`
-	Via    string `yaml:"via" doc:"Who answers. gateway: the balancer or proxy routes /.well-known/acme-challenge/ to the controller. Default: gateway."`
+	Names    []string          `yaml:"names" doc:"What it is for: names, or *.example.com for everything below. Default: every name that none before it takes."`
+	Method   string            `yaml:"method" jsonschema:"enum=http-01,enum=dns-01,enum=dns-persist-01" doc:"ACME challenge. Default: http-01; with dns it is dns-01."`
+	Via      string            `yaml:"via" jsonschema:"enum=gateway,enum=redirect,enum=stateless,enum=distribute" doc:"http-01: who answers. gateway: the balancer or proxy routes /.well-known/acme-challenge/ to the controllers. redirect: nodes or balancer redirect it to a host that only the controllers serve. stateless: every node by itself, from a static rule. distribute: every node from its webroot, where the token is copied to. Default: gateway."`
+	To       string            `yaml:"to" doc:"redirect: where to, a URL with a host that only the controllers serve: http://acme.example.com. Public CAs follow redirects to ports 80 and 443 only."`
+	Webroot  string            `yaml:"webroot" doc:"distribute: the folder on each node that its web server serves at /."`
+	On       selector          `yaml:"on" doc:"The nodes that answer: names or labels, as for targets. Default: the nodes of the site's targets."`
+	Port     int               `yaml:"port" doc:"TCP port at which those nodes answer HTTP; preflight asks there. Default: 80."`
+	Front    bool              `yaml:"front" doc:"redirect, stateless: the rule stands on the balancer, so that preflight does not ask the nodes. Default: false."`
+	DNS      string            `yaml:"dns" doc:"dns-01: which entry of dns writes the records."`
+	Delegate map[string]string `yaml:"delegate" doc:"dns-01: where the TXT record of a name (or of everything below *.example.com) is, where no CNAME in DNS says it."`
+}
+
+type dnsWriter struct {
+	located
+	Provider string            `yaml:"provider" doc:"rfc2136, builtin, exec, or one of 'certfarm dns providers'. Default: the entry's name."`
+	Options  options           `yaml:"options" doc:"What the provider needs to know: 'certfarm dns providers NAME'."`
+	Secrets  map[string]secret `yaml:"secrets" doc:"The provider's settings that are secret."`
+	Silent   *duration         `yaml:"silent" doc:"How long a name server of the zone that does not answer is waited for, before the word of the others is enough. Default: 2m."`
+	Ask      string            `yaml:"ask" jsonschema:"enum=servers,enum=resolvers" doc:"Who is asked whether a record is out. servers: all name servers of the zone. resolvers: the resolvers, where port 53 is closed. Default: servers."`
 }
 
 type target struct {

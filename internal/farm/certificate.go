@@ -20,6 +20,8 @@ type Certificate struct {
 	Intent    string     `json:"intent,omitzero"`     // the intent whose orders run; empty: none
 	Retries   int        `json:"retries"`             // rollouts of the newest version that were restored in a row
 	Retry     time.Time  `json:"retry,omitzero"`      // when it is rolled out again
+	Aborted   string     `json:"aborted,omitzero"`    // id of the version whose rollout a person aborted: it is not rolled out again by itself
+	AbortedBy string     `json:"aborted_by,omitzero"` // and who it was
 }
 
 // A Suggestion is a CA's renewal information (RFC 9773). The zero value says
@@ -46,6 +48,17 @@ type Version struct {
 	Created time.Time    `json:"created,omitzero"`
 	State   VersionState `json:"state,omitzero"`
 	Reason  string       `json:"reason,omitzero"` // why it is bad, revoked or compromised
+
+	// StandsFor is what farm.yaml asked for when the version was imported: it will do,
+	// whatever it is, until farm.yaml asks for something else. Nil: it was issued.
+	StandsFor *Wanted `json:"stands_for,omitzero"`
+}
+
+// Wanted is what a site asks of its certificate, beside the names.
+type Wanted struct {
+	KeyTypes []KeyType `json:"key_types,omitzero"`
+	Issuer   string    `json:"issuer,omitzero"`
+	Profile  string    `json:"profile,omitzero"`
 }
 
 // VersionState is what a version is still good for.

@@ -12,15 +12,20 @@ type Farm struct {
 	Name      string              `json:"name,omitzero"`
 	Proxy     string              `json:"proxy,omitzero"`     // URL of the proxy for outbound HTTP; empty: none
 	Resolvers map[string][]string `json:"resolvers,omitzero"` // zone ("." for the rest) to DNS servers, host:port
-	Issuers   []Issuer            `json:"issuers,omitzero"`   // by name
-	Nodes     []Node              `json:"nodes,omitzero"`     // by name
-	Sites     []Site              `json:"sites,omitzero"`     // by name
+	DNS       []DNS               `json:"dns,omitzero"`       // ways to write TXT records, by name
+	// Controllers are where controllers answer HTTP-01 questions, host:port: what a
+	// gateway routes to.
+	Controllers []string `json:"controllers,omitzero"`
+	Issuers     []Issuer `json:"issuers,omitzero"` // by name
+	Nodes       []Node   `json:"nodes,omitzero"`   // by name
+	Sites       []Site   `json:"sites,omitzero"`   // by name
 }
 
 // An Issuer is an ACME CA and the account used there.
 type Issuer struct {
 	Name           string   `json:"name,omitzero"`
 	Directory      string   `json:"directory,omitzero"` // URL of the ACME directory (RFC 8555 §7.1.1)
+	Staging        string   `json:"staging,omitzero"`   // URL of its staging directory, to try names at; empty: it has none
 	Contact        []string `json:"contact,omitzero"`
 	Profile        string   `json:"profile,omitzero"`         // ACME profile; a site may name another
 	PreferredChain string   `json:"preferred_chain,omitzero"` // common name of the wanted root or top issuer
@@ -87,17 +92,17 @@ type SSH struct {
 
 // A Site is a set of names served together: one Certificate on many Targets.
 type Site struct {
-	Name       string     `json:"name,omitzero"`
-	Tags       []string   `json:"tags,omitzero"`
-	Names      []string   `json:"names,omitzero"` // DNS names, A-labels, the first is the main one
-	Issuer     string     `json:"issuer,omitzero"`
-	Profile    string     `json:"profile,omitzero"`
-	KeyTypes   []KeyType  `json:"key_types,omitzero"` // one leaf for each
-	Strategy   Strategy   `json:"strategy,omitzero"`
-	Validation Validation `json:"validation,omitzero"`
-	Targets    []Target   `json:"targets,omitzero"`
-	Balancers  []Endpoint `json:"balancers,omitzero"` // addresses in front of the nodes: sampled, never a reason to restore
-	Policy     Policy     `json:"policy,omitzero"`
+	Name        string       `json:"name,omitzero"`
+	Tags        []string     `json:"tags,omitzero"`
+	Names       []string     `json:"names,omitzero"` // DNS names, A-labels, the first is the main one
+	Issuer      string       `json:"issuer,omitzero"`
+	Profile     string       `json:"profile,omitzero"`
+	KeyTypes    []KeyType    `json:"key_types,omitzero"` // one leaf for each
+	Strategy    Strategy     `json:"strategy,omitzero"`
+	Validations []Validation `json:"validations,omitzero"` // the first that takes a name is how it is proven
+	Targets     []Target     `json:"targets,omitzero"`
+	Balancers   []Endpoint   `json:"balancers,omitzero"` // addresses in front of the nodes: sampled, never a reason to restore
+	Policy      Policy       `json:"policy,omitzero"`
 }
 
 // KeyType is the algorithm and size of a leaf's key.
@@ -124,12 +129,6 @@ const (
 	PerNode Strategy = "per-node" // each node its own key and certificate
 	Edge    Strategy = "edge"     // only the proxies that terminate TLS
 )
-
-// Validation is how control of the names is proven (RFC 8555 §8).
-type Validation struct {
-	Method string `json:"method,omitzero"` // http-01 (dns-01 is to come)
-	Via    string `json:"via,omitzero"`    // gateway: the balancer or proxy routes the challenge path to the controllers
-}
 
 // A Target is one place that holds one certificate: a Kind on a Node or in a
 // cloud. Its options mean something to its kind alone.

@@ -10,9 +10,10 @@ type Rollout struct {
 	Site    string       `json:"site,omitzero"`
 	Reason  string       `json:"reason,omitzero"` // renewal, new site, heal, retry, undo …
 	Policy  Policy       `json:"policy,omitzero"`
-	To      VersionFacts `json:"to,omitzero"` // what the rollout moves to
-	Changed bool         `json:"changed"`     // the shape changes: canary and soak even without policy
-	Forward bool         `json:"forward"`     // never goes back: the old key is compromised
+	To      VersionFacts `json:"to,omitzero"`     // what the rollout moves to
+	Changed bool         `json:"changed"`         // the shape changes: canary and soak even without policy
+	Forward bool         `json:"forward"`         // never goes back: the old key is compromised
+	Assent  []string     `json:"assent,omitzero"` // fingerprints of valid certificates that are not ours, and that a person assented to replace
 	Waves   []Wave       `json:"waves,omitzero"`
 	Steps   []Step       `json:"steps,omitzero"` // in the order of the waves
 
@@ -57,6 +58,8 @@ type Wave struct {
 //	      └────┴──────────┴────────┴→ undoing → restored | stuck
 //	      └→ absent   silent at its serving address too
 //	      └→ failed   a fault; the node is dealt with by itself or all go back
+//	      └→ left     somebody's valid certificate is there
+//	      └→ gone     taken out of farm.yaml meanwhile
 type Step struct {
 	Target  string         `json:"target,omitzero"`
 	Group   string         `json:"group,omitzero"` // the reload group
@@ -71,11 +74,14 @@ type Step struct {
 	Did     Verb           `json:"did,omitzero"`     // the last act that was answered
 	Touched bool           `json:"touched"`          // an activation was begun: what is live may have changed
 	Receipt []byte         `json:"receipt,omitzero"` // what Stage returned; opaque to everyone but the deployer
+	Leave   State          `json:"leave,omitzero"`   // left or gone: ends so once what was staged is taken away; empty: it takes part
 	NoUndo  bool           `json:"no_undo"`          // the target cannot go back (said by Stage)
 	Lag     time.Duration  `json:"lag"`              // how long readers may take to see it (said by Stage)
-	Error   string         `json:"error,omitzero"`   // the last failure
+	Error   string         `json:"error,omitzero"`   // the last failure; of a step with a fault, what was at fault
+	Lost    bool           `json:"lost,omitzero"`    // the fault is that the node could not be reached
 
 	Again     time.Time `json:"again,omitzero"`     // the next act may not begin before
+	Staged    time.Time `json:"staged,omitzero"`    // when Stage was done, and what is live was looked at
 	Activated time.Time `json:"activated,omitzero"` // when it went live
 	Verified  time.Time `json:"verified,omitzero"`  // when it was first seen serving To
 	Seen      time.Time `json:"seen,omitzero"`      // when it was last seen serving To
@@ -95,6 +101,8 @@ const (
 	Failed   State = "failed"   // a fault; nothing of ours is left to undo on it, or undoing has not begun
 	Restored State = "restored" // back to what it had
 	Stuck    State = "stuck"    // could not be put back; its own job goes on trying
+	Left     State = "left"     // serves a valid certificate that is not ours: nothing is changed before a person assents
+	Gone     State = "gone"     // taken out of farm.yaml while the rollout ran: nothing is changed any more
 )
 
 // Fault says who is to blame when a step fails.
@@ -134,6 +142,8 @@ type Answer struct {
 	Error   string        `json:"error,omitzero"`  // empty: it worked
 	Fault   Fault         `json:"fault,omitzero"`  // of the error; empty with an error: a node fault
 	Silent  bool          `json:"silent"`          // unreachable, and no endpoint answers either
+	Lost    bool          `json:"lost,omitzero"`   // the node could not be reached for deployment
+	Leave   bool          `json:"leave,omitzero"`  // a valid certificate that is not ours is live, and nobody assented to replace it; nothing was changed
 	Final   bool          `json:"final"`           // trying again will not mend it
 }
 

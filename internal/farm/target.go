@@ -13,6 +13,7 @@ type Place struct {
 	Looked   time.Time `json:"looked,omitzero"`  // when
 	Reach    Reach     `json:"reach,omitzero"`   // whether the node answered last time
 	Drift    string    `json:"drift,omitzero"`   // what is wrong with what it serves; empty: nothing
+	Foreign  bool      `json:"foreign,omitzero"` // Drift is a valid certificate that is not ours: nothing is changed before a person assents
 	Since    time.Time `json:"since,omitzero"`   // of Drift or Reach
 	Late     string    `json:"late,omitzero"`    // id of the version it missed; brought there when it answers
 	Tries    int       `json:"tries"`            // one-target rollouts that failed in a row
@@ -33,6 +34,8 @@ const (
 // Trouble says in words what is wrong with a target; empty: nothing.
 func (p Place) Trouble() string {
 	switch {
+	case p.Foreign && p.Drift != "":
+		return p.Target.Name + ": " + p.Drift + "; it is left alone until `certfarm rollout approve " + p.Target.Site + "`"
 	case p.Late != "" && p.Reach == ReachDown:
 		return p.Target.Name + " is absent: it is brought up to date when it answers"
 	case p.Late != "":

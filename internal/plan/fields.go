@@ -41,11 +41,27 @@ func differences(old, now []value) []Field {
 }
 
 func settings(f farm.Farm) []value {
-	all := []value{{"farm", f.Name}, {"proxy", f.Proxy}}
+	all := []value{{"farm", f.Name}, {"proxy", f.Proxy}, {"controllers", list(f.Controllers)}}
 	for _, zone := range slices.Sorted(maps.Keys(f.Resolvers)) {
 		all = append(all, value{"resolvers." + zone, list(f.Resolvers[zone])})
 	}
+	for _, w := range f.DNS {
+		all = append(all, writer("dns."+w.Name, w)...)
+	}
 	return all
+}
+
+// writer is a way to write TXT records, as farm.yaml says it.
+func writer(at string, w farm.DNS) []value {
+	asks := ""
+	if w.Resolvers {
+		asks = "resolvers"
+	}
+	all := []value{{at + ".provider", w.Provider}, {at + ".silent", w.Silent.String()}, {at + ".ask", asks}}
+	for _, name := range slices.Sorted(maps.Keys(w.Secrets)) {
+		all = append(all, value{at + ".secrets." + name, w.Secrets[name].String()})
+	}
+	return append(all, options(at+".options.", w.Options)...)
 }
 
 func issuer(i *farm.Issuer) []value {
@@ -57,7 +73,7 @@ func issuer(i *farm.Issuer) []value {
 		eab = fmt.Sprintf("%s, %s", i.EAB.KeyID, i.EAB.HMAC)
 	}
 	return []value{
-		{"acme", i.Directory}, {"contact", list(i.Contact)}, {"profile", i.Profile},
+		{"acme", i.Directory}, {"staging", i.Staging}, {"contact", list(i.Contact)}, {"profile", i.Profile},
 		{"preferred_chain", i.PreferredChain}, {"roots", roots(i.Roots)}, {"eab", eab},
 	}
 }
@@ -107,20 +123,63 @@ func rest(s *farm.Site) []value {
 	}
 	return []value{
 		{"main name", main}, {"tags", list(s.Tags)},
-		{"validation", strings.TrimSuffix(s.Validation.Method+" via "+s.Validation.Via, " via ")},
+		{"validation", validations(s.Validations)},
 		{"balancers", endpoints(s.Balancers)},
 	}
+}
+
+// validations says how names are proven, as one would tell it.
+func validations(all []farm.Validation) string {
+	var texts []string
+	for _, v := range all {
+		text := v.Method
+		for _, more := range []value{
+			{" via ", v.Via}, {" to ", v.To}, {" in ", v.Webroot}, {" by ", v.DNS}, {" for ", strings.Join(v.Names, ", ")},
+			{" on ", strings.Join(v.Nodes, ", ")}, {" at port ", number(v.Port)}, {" delegated to ", delegated(v.Delegate)},
+		} {
+			if more.text != "" {
+				text += more.name + more.text
+			}
+		}
+		if v.Front {
+			text += " on the balancer"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// number is a number that says something: no zero, and no port that goes without
+// saying.
+func number(port int) string {
+	if port == 0 || port == 80 {
+		return ""
+	}
+	return strconv.Itoa(port)
+}
+
+func delegated(rules map[string]string) string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		texts = append(texts, name+" = "+rules[name])
+	}
+	return strings.Join(texts, ", ")
 }
 
 // installed is what decides how and where a target holds its certificate.
 func installed(t *farm.Target) []value {
 	all := []value{{"kind", t.Kind}, {"place", t.Identity}, {"group", t.Group}}
-	var options map[string]json.RawMessage
-	if err := json.Unmarshal(t.Options, &options); err != nil {
-		return append(all, value{"options", string(t.Options)})
+	return append(all, options("options.", t.Options)...)
+}
+
+// options are what a kind or a provider was told, one value each.
+func options(at string, text []byte) (all []value) {
+	var each map[string]json.RawMessage
+	if len(text) > 0 && json.Unmarshal(text, &each) != nil {
+		return []value{{strings.TrimSuffix(at, "."), string(text)}}
 	}
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		all = append(all, value{"options." + name, plain(options[name])})
+	for _, name := range slices.Sorted(maps.Keys(each)) {
+		all = append(all, value{at + name, plain(each[name])})
 	}
 	return all
 }

@@ -40,16 +40,24 @@ func shop() farm.Farm {
 		return farm.Site{
 			Name: name, Tags: []string{"prod"}, Names: []string{name + ".example.com", "www." + name + ".example.com"},
 			Issuer: "le", Profile: "tlsserver", KeyTypes: []farm.KeyType{farm.EC256}, Strategy: farm.Central,
-			Validation: farm.Validation{Method: "http-01", Via: "gateway"},
-			Targets:    []farm.Target{on(name, "web1", "10.0.0.1", "/tls/"+name+".pem"), on(name, "web2", "10.0.0.2", "/tls/"+name+".pem")},
-			Balancers:  []farm.Endpoint{{Address: "192.0.2.1:443", SNI: name + ".example.com", Path: "direct", StartTLS: "smtp", Proxy: 1}},
-			Policy:     policy,
+			Validations: []farm.Validation{{
+				Names: []string{"*.example.com"}, Method: "http-01", Via: "redirect", To: "http://acme.example.com", Webroot: "/w", Front: true,
+				Nodes: []string{"web1"}, Port: 8080, DNS: "auth", Delegate: map[string]string{"a": "b"},
+			}},
+			Targets:   []farm.Target{on(name, "web1", "10.0.0.1", "/tls/"+name+".pem"), on(name, "web2", "10.0.0.2", "/tls/"+name+".pem")},
+			Balancers: []farm.Endpoint{{Address: "192.0.2.1:443", SNI: name + ".example.com", Path: "direct", StartTLS: "smtp", Proxy: 1}},
+			Policy:    policy,
 		}
 	}
 	return farm.Farm{
 		Name: "shop", Proxy: "http://proxy:3128", Resolvers: map[string][]string{".": {"10.0.0.53:53"}},
+		Controllers: []string{"10.0.0.9:8402"},
+		DNS: []farm.DNS{{
+			Name: "auth", Provider: "rfc2136", Options: []byte(`{"server":"10.0.0.1:53"}`), Silent: time.Minute, Resolvers: true,
+			Secrets: map[string]farm.SecretRef{"key": {Secret: "tsig"}},
+		}},
 		Issuers: []farm.Issuer{{
-			Name: "le", Directory: "https://acme.example.com/dir", Contact: []string{"mailto:a@example.com"}, Profile: "tlsserver",
+			Name: "le", Directory: "https://acme.example.com/dir", Staging: "https://staging.example.com/dir", Contact: []string{"mailto:a@example.com"}, Profile: "tlsserver",
 			PreferredChain: "Root X1", Roots: "pem", EAB: &farm.EAB{KeyID: "kid", HMAC: farm.SecretRef{Secret: "hmac"}},
 		}},
 		Nodes: []farm.Node{

@@ -17,6 +17,10 @@ type Account struct {
 	HoldUntil               time.Time // the CA told us to send nothing until then
 	HoldWhy                 string
 	Thumbprint              string // of the key's JWK (RFC 7638)
+
+	// The key that it is to have (RFC 8555 §7.3.5); empty: no change is under way.
+	Next           farm.KeyRef `json:",omitzero"`
+	NextThumbprint string      `json:",omitzero"`
 }
 
 // Account returns an account, or ErrNotFound.

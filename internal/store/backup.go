@@ -17,7 +17,7 @@ import (
 func tables() []string {
 	return []string{
 		"words", "revisions", "settings", "issuers", "nodes", "sites", "places", "certificates", "versions", "sealed",
-		"accounts", "orders", "challenges", "rollouts", "steps", "events", "jobs", "lanes",
+		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes",
 	}
 }
 

@@ -332,6 +332,39 @@ func TestChallengesAndAccounts(t *testing.T) {
 	})
 }
 
+func TestRecords(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, c *clock) {
+		ctx := t.Context()
+		put := func(name, value string) {
+			update(t, s, func(tx *store.Tx) error { return tx.PutRecord(ctx, name, value) })
+		}
+		has := func(name string, want ...string) {
+			t.Helper()
+			view(t, s, func(tx *store.Tx) error {
+				got, err := tx.Records(ctx, name)
+				same(t, name, got, want)
+				return err
+			})
+		}
+		put("a.auth.example", "1")
+		put("a.auth.example", "2")
+		put("a.auth.example", "2")
+		put("b.auth.example", "2")
+		has("a.auth.example", "1", "2")
+		for range 2 {
+			update(t, s, func(tx *store.Tx) error { return tx.RemoveRecord(ctx, "a.auth.example", "2") })
+			has("a.auth.example", "1")
+		}
+		has("b.auth.example", "2")
+		has("c.auth.example")
+		c.pass(time.Hour)
+		put("b.auth.example", "3")
+		update(t, s, func(tx *store.Tx) error { return tx.Expire(ctx, c.now()) })
+		has("a.auth.example")
+		has("b.auth.example", "3")
+	})
+}
+
 func TestRollouts(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, c *clock) {
 		ctx := t.Context()

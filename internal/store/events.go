@@ -54,7 +54,7 @@ func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.
 }
 
 // Expire forgets what is older than before and that nothing will ask for: events,
-// ended orders and their challenges, ended rollouts with the receipts of their
+// ended orders and their challenges, TXT records that nobody took away, ended rollouts with the receipts of their
 // steps (but the newest of each site), and lanes that nobody used. Versions, keys
 // and revisions are kept.
 func (t *Tx) Expire(ctx context.Context, before time.Time) error {
@@ -67,6 +67,7 @@ func (t *Tx) Expire(ctx context.Context, before time.Time) error {
 		{"events", `DELETE FROM events WHERE at < ?`, []any{at}},
 		{"challenges", `DELETE FROM challenges WHERE EXISTS (SELECT 1 FROM orders o
 			WHERE o.farm = challenges.farm AND o.id = challenges.order_id AND o.created < ? AND o.state IN (?, ?))`, ended},
+		{"TXT records", `DELETE FROM records WHERE at < ?`, []any{at}},
 		{"orders", `DELETE FROM orders WHERE created < ? AND state IN (?, ?)`, ended},
 		{"rollouts", `DELETE FROM rollouts WHERE running = 0 AND ended < ? AND EXISTS (SELECT 1 FROM rollouts later
 			WHERE later.farm = rollouts.farm AND later.site = rollouts.site AND later.created > rollouts.created)`, []any{at}},

@@ -36,8 +36,10 @@ func (c *Conflict) Error() string {
 
 // Settings are what a farm says of itself beside issuers, nodes and sites.
 type Settings struct {
-	Proxy     string
-	Resolvers map[string][]string
+	Proxy       string
+	Resolvers   map[string][]string
+	DNS         []farm.DNS
+	Controllers []string
 }
 
 // SaveFarm keeps a farm with its text as the next revision, and returns its
@@ -66,7 +68,7 @@ func (t *Tx) SaveFarm(ctx context.Context, f farm.Farm, text []byte, by string, 
 }
 
 func (t *Tx) saveRows(ctx context.Context, f farm.Farm) error {
-	doc, _, err := document(Settings{f.Proxy, f.Resolvers})
+	doc, _, err := document(Settings{f.Proxy, f.Resolvers, f.DNS, f.Controllers})
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (t *Tx) Farm(ctx context.Context, name string) (farm.Farm, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Proxy, f.Resolvers = settings.Proxy, settings.Resolvers
+	f.Proxy, f.Resolvers, f.DNS, f.Controllers = settings.Proxy, settings.Resolvers, settings.DNS, settings.Controllers
 	if f.Issuers, err = many[farm.Issuer](ctx, t, "issuers", `SELECT doc FROM issuers WHERE farm = ? ORDER BY name`, name); err != nil {
 		return f, err
 	}

@@ -17,7 +17,7 @@ import (
 // order of a slot is open at a time (RFC 8555 §7.4; Boulder reuses).
 func Slot(o farm.Order) string {
 	names := slices.Sorted(slices.Values(o.Names))
-	return o.Issuer + " " + strings.ToLower(strings.Join(names, ",")) + " " + o.Profile
+	return o.Issuer + " " + o.External + strings.ToLower(strings.Join(names, ",")) + " " + o.Profile
 }
 
 // PutOrder keeps an order. Created is the transaction's time if it is not set.
