@@ -59,7 +59,7 @@ func keptSite(i int) farm.Site {
 	name := siteName(i)
 	return farm.Site{
 		Name: name, Names: []string{dnsName(i), "www." + dnsName(i)}, Issuer: caName, KeyTypes: []farm.KeyType{farm.EC256},
-		Strategy: farm.Central, Validation: farm.Validation{Method: "http-01", Via: "gateway"},
+		Strategy: farm.Central, Validations: []farm.Validation{{Method: farm.HTTP01, Via: farm.Gateway}},
 		Policy: farm.Policy{MaxParallel: 2, Soak: time.Minute, Deadline: time.Minute, HealthyDeadline: time.Minute},
 		Targets: []farm.Target{{
 			Name: name + "@web1", Site: name, Node: "web1", Kind: "files",

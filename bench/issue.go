@@ -144,7 +144,7 @@ func issueOurs(ctx context.Context, w *world, dir string) (i issued, err error) 
 	defer func() { err = errors.Join(err, s.Close()) }()
 	c, lines := controller.Real(s, secret.Fresh(), nil)
 	defer func() { err = errors.Join(err, lines.Close()) }()
-	c.Preflight = controller.Asker{Port: w.port}.Preflight
+	c.CAPort = w.port
 	c.Issuers = bounded(c.Issuers, make(chan struct{}, inFlight))
 	c.Workers = 2 * perRound // one for each order that waits to be opened
 	ctl := controller.New(c)
@@ -204,7 +204,7 @@ func saveSites(ctx context.Context, s *store.Store, w *world, n int) error {
 	for i := range n {
 		f.Sites = append(f.Sites, farm.Site{
 			Name: siteName(i), Names: []string{dnsName(i)}, Issuer: caName, KeyTypes: []farm.KeyType{farm.EC256},
-			Strategy: farm.Central, Validation: farm.Validation{Method: "http-01", Via: "gateway"},
+			Strategy: farm.Central, Validations: []farm.Validation{{Method: farm.HTTP01, Via: farm.Gateway}},
 		})
 	}
 	return s.Update(ctx, func(tx *store.Tx) error {

@@ -35,9 +35,9 @@ type app struct {
 func (a *app) asks(c *cobra.Command) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&a.remote.socket, "socket", "", "unix socket of the controller (default: certfarm.sock in the state folder)")
-	f.StringVar(&a.remote.server, "server", "", "URL of a controller's API, https://host:port")
-	f.StringVar(&a.remote.tokenFile, "token-file", "", "file with the token for --server")
-	f.StringVar(&a.remote.caFile, "ca-file", "", "PEM file of the CA that signed the certificate of --server")
+	f.StringVar(&a.remote.server, "url", "", "URL of a controller's API, https://host:port")
+	f.StringVar(&a.remote.tokenFile, "token-file", "", "file with the token for --url")
+	f.StringVar(&a.remote.caFile, "ca-file", "", "PEM file of the CA that signed the certificate of --url")
 	a.keeps(c)
 	return c
 }
@@ -88,12 +88,12 @@ func (a *app) connect() (*client.Client, error) {
 	c := client.Config{Socket: a.socketPath(), URL: a.remote.server, Actor: person()}
 	if c.URL == "" {
 		if a.remote.tokenFile != "" || a.remote.caFile != "" {
-			return nil, usage("add --server https://host:port", "--token-file and --ca-file are for --server")
+			return nil, usage("add --url https://host:port", "--token-file and --ca-file are for --url")
 		}
 		return client.New(c)
 	}
 	if a.remote.tokenFile == "" {
-		return nil, usage("put the token into a file that only you may read", "--server needs --token-file")
+		return nil, usage("put the token into a file that only you may read", "--url needs --token-file")
 	}
 	token, err := os.ReadFile(a.remote.tokenFile)
 	if err != nil {

@@ -52,7 +52,7 @@ func (a *app) describeSite(ctx context.Context, c *client.Client, farmName, name
 		{"Site", d.Name, bold},
 		{"Sync", d.Sync, syncTone(d.Sync)},
 		{"Health", d.Health, healthTone(d.Health)},
-		{"Names", strings.Join(d.Names, "\n"), plain},
+		{"Names", strings.Join(shownNames(d.Names), "\n"), plain},
 		{"Issuer", d.Issuer, plain},
 		{"Serves", servesNow(d), plain},
 		{"Renewal", d.Verdict, plain},

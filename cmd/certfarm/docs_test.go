@@ -18,6 +18,9 @@ func TestTheReferenceIsWhole(t *testing.T) {
 	}
 	page := string(text)
 	for _, c := range newRoot(&app{ui: &ui{}}).Commands() {
+		if c.Hidden {
+			continue // certfarm itself runs it
+		}
 		if !strings.Contains(page, "`"+c.Name()) {
 			t.Errorf("the command %s is not in docs/cli.md", c.Name())
 		}

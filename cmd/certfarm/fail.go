@@ -88,9 +88,9 @@ func hintOf(err error) string {
 	}
 	switch {
 	case errors.Is(err, os.ErrPermission) && errors.Is(err, client.ErrNotRunning):
-		return "the controller runs as another user: use sudo, or --server with a token"
+		return "the controller runs as another user: use sudo, or --url with a token"
 	case errors.Is(err, client.ErrNotRunning):
-		return "start it with `certfarm serve`, or say where it is with --state, --socket or --server"
+		return "start it with `certfarm serve`, or say where it is with --state, --socket or --url"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "give it more time with --for"
 	case errors.Is(err, fs.ErrPermission):

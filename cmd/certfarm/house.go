@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/dnsserve"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -29,7 +30,7 @@ type house struct {
 }
 
 // keeping says where the state is kept.
-type keeping struct{ database, keyFile string }
+type keeping struct{ database, keyFile, commands string }
 
 // keepFlags gives a command the flags that say where the state is kept.
 func (a *app) keepFlags(c *cobra.Command, k *keeping) {
@@ -108,7 +109,14 @@ func (a *app) open(ctx context.Context, k keeping, log *slog.Logger) (*house, er
 		return nil, errors.Join(err, s.Close())
 	}
 	c, lines := controller.Real(s, keys, log)
-	return &house{c, lines}, nil
+	h := &house{c, lines}
+	if h.Commands, err = a.commands(k.commands); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	if self, err := os.Executable(); err == nil { // without it DNS hosters' APIs say that they need it
+		h.Helper = []string{self, dnsHelper}
+	}
+	return h, nil
 }
 
 // Close closes the lines to the nodes, then the store.
@@ -161,6 +169,16 @@ func (d *challengeDoor) serve(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// openDNS answers DNS for the zones that farms delegate to the controllers; none
+// where there is no address.
+func openDNS(ctx context.Context, addresses []string, c *controller.Controller) (*dnsserve.Server, error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	s, err := dnsserve.Listen(ctx, dnsserve.Config{Source: c.ZoneSource(), Addresses: addresses})
+	return s, hinted(err, "choose other addresses with --dns-listen")
 }
 
 // together runs parts side by side; when one ends, the others are told to.

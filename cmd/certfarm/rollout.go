@@ -85,10 +85,7 @@ func (a *app) showRollout(ctx context.Context, c *client.Client, r farm.Rollout)
 		return err
 	}
 	word, t := outcomeWord(r)
-	waits := ""
-	if all[0].Rollout == r.ID {
-		waits = all[0].Waits
-	}
+	waits, again := untilWhen(all[0], r)
 	took := ""
 	if !r.Ended.IsZero() {
 		took = span(r.Ended.Sub(r.Created))
@@ -100,6 +97,7 @@ func (a *app) showRollout(ctx context.Context, c *client.Client, r farm.Rollout)
 		{"Why", r.Why, plain},
 		{"Goes back", r.Back, bad},
 		{"Waits", waits, busy},
+		{"Goes on", again, plain},
 		{"Reason", r.Reason, plain},
 		{"Began", date(r.Created), plain},
 		{"Took", took, plain},
@@ -116,6 +114,22 @@ func (a *app) showRollout(ctx context.Context, c *client.Client, r farm.Rollout)
 	}
 	a.table([]string{"WAVE", "TARGET", "STATE", "DOING", "LAST FAILURE"}, rows)
 	return quiet(outcome(r))
+}
+
+// untilWhen says what a rollout waits for, and when it or, where all was put back,
+// the next try of its version goes on by itself.
+func untilWhen(p controller.Progress, r farm.Rollout) (waits, again string) {
+	switch {
+	case p.Rollout == r.ID && p.Waits != "":
+		again = "when a person acts"
+		if !p.Again.IsZero() {
+			again = "by itself at " + date(p.Again)
+		}
+		return p.Waits, again
+	case p.Newest == r.ID && !p.Retry.IsZero():
+		return "", "the same version is tried again at " + date(p.Retry) + ", or when the node that failed answers"
+	}
+	return "", ""
 }
 
 // teller is the command that says a word to a running rollout.

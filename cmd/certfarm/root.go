@@ -72,10 +72,10 @@ func indentExamples(c *cobra.Command) {
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newLab(a), newServe(a), newRun(a),
-		newValidate(a), newPlan(a), newApply(a), newImport(a), newRetire(a), newSecret(a), newSchema(a),
-		newGet(a), newDescribe(a), newEvents(a), newVerify(a), newRenew(a), newRollout(a), newFreeze(a), newNode(a),
-		newBackup(a), newRestore(a), newRekey(a),
-		newCompletion(a), newVersion(a),
+		newValidate(a), newPlan(a), newApply(a), newImport(a), newRetire(a), newSecret(a), newSchema(a), newSnippet(a), newDNS(a),
+		newGet(a), newDescribe(a), newEvents(a), newVerify(a), newPreflight(a), newRenew(a), newRollout(a), newFreeze(a), newNode(a),
+		newBackup(a), newRestore(a), newRekey(a), newAccount(a),
+		newCompletion(a), newVersion(a), newDNSHelper(),
 	}
 }
 

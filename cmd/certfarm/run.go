@@ -17,6 +17,7 @@ type running struct {
 	once             bool
 	file, challenges string
 	wait             time.Duration
+	dns              []string
 	verbose          bool
 }
 
@@ -46,6 +47,8 @@ certfarm run --once -f farm.yaml --for 30m --challenge-listen :80`,
 	f.StringVarP(&r.file, "file", "f", "", "the farm.yaml")
 	f.DurationVar(&r.wait, "for", 10*time.Minute, "work for this long at most")
 	f.StringVar(&r.challenges, "challenge-listen", ":8402", "address that answers HTTP-01 questions, or none")
+	f.StringSliceVar(&r.dns, "dns-listen", nil, "addresses that answer DNS for zones delegated to the controllers (dns provider builtin)")
+	f.StringVar(&r.commands, "commands-file", "", "YAML file of the commands that dns provider exec may run (default: commands.yaml in the state folder, if there is one)")
 	f.BoolVarP(&r.verbose, "verbose", "v", false, "log to standard error, too")
 	a.keepFlags(c, &r.keeping)
 	return c
@@ -70,6 +73,13 @@ func (a *app) run(ctx context.Context, r running) error {
 	challenges, err := openChallenges(r.challenges, ctl, log)
 	if err != nil {
 		return err
+	}
+	names, err := openDNS(ctx, r.dns, ctl)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		defer names.Close()
 	}
 	f := &follower{ui: a.ui, source: ctl, farm: parsed.Farm.Name, wait: r.wait}
 	for _, s := range parsed.Farm.Sites {

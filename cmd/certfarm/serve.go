@@ -16,6 +16,7 @@ import (
 type serving struct {
 	keeping
 	challenges, socket, listen, tokens, cert, key string
+	dns                                           []string
 	debug                                         bool
 }
 
@@ -36,6 +37,8 @@ certfarm serve --listen :8403 --token-file tokens --tls-cert api.pem --tls-key a
 	f := c.Flags()
 	a.keepFlags(c, &s.keeping)
 	f.StringVar(&s.challenges, "challenge-listen", ":8402", "address that answers HTTP-01 questions, or none")
+	f.StringSliceVar(&s.dns, "dns-listen", nil, "addresses that answer DNS for zones delegated to the controllers (dns provider builtin), UDP and TCP: 192.0.2.10:53")
+	f.StringVar(&s.commands, "commands-file", "", "YAML file of the commands that dns provider exec may run (default: commands.yaml in the state folder, if there is one)")
 	f.StringVar(&s.socket, "socket", "", "unix socket for the API (default: certfarm.sock in the state folder)")
 	f.StringVar(&s.listen, "listen", "", "TCP address for the API as well")
 	f.StringVar(&s.tokens, "token-file", "", "tokens for --listen: lines of NAME TOKEN [view,operate,…]")
@@ -66,6 +69,13 @@ func (a *app) serve(ctx context.Context, s serving) error {
 	if err != nil {
 		return err
 	}
+	names, err := openDNS(ctx, s.dns, ctl)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		defer names.Close()
+	}
 	open, err := api.Listen(api.New(api.Config{Controller: ctl, Version: version(), Log: log}), doors)
 	if err != nil {
 		return err
@@ -76,6 +86,9 @@ func (a *app) serve(ctx context.Context, s serving) error {
 	}
 	if challenges.listener != nil {
 		attrs = append(attrs, "challenges", challenges.listener.Addr().String())
+	}
+	if names != nil {
+		attrs = append(attrs, "dns", names.Addresses())
 	}
 	log.Info("ready", attrs...)
 	err = together(ctx, ctl.Run, open.Serve, challenges.serve)

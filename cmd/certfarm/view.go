@@ -172,6 +172,10 @@ func lookOf(s farm.State) look {
 		return look{"↺", warn}
 	case farm.Stuck:
 		return look{"!", bad}
+	case farm.Left:
+		return look{"?", warn}
+	case farm.Gone:
+		return look{"×", faint}
 	}
 	return look{"·", faint}
 }
@@ -179,7 +183,7 @@ func lookOf(s farm.State) look {
 // states are in the order of the legend.
 func states() []farm.State {
 	return []farm.State{
-		farm.Planned, farm.Staged, farm.Active, farm.Verified, farm.Absent, farm.Failed, farm.Restored, farm.Stuck,
+		farm.Planned, farm.Staged, farm.Active, farm.Verified, farm.Absent, farm.Failed, farm.Restored, farm.Stuck, farm.Left, farm.Gone,
 	}
 }
 
@@ -285,7 +289,7 @@ const mostTroubles = 5
 func (u *ui) troubles(r farm.Rollout, width int) (lines []string) {
 	var all []farm.Step
 	for _, s := range r.Steps {
-		bad := s.State == farm.Failed || s.State == farm.Stuck || s.State == farm.Absent
+		bad := s.State == farm.Failed || s.State == farm.Stuck || s.State == farm.Absent || s.State == farm.Left
 		if s.Error != "" && (bad || s.Fault != farm.NoFault || !s.Failing.IsZero()) {
 			all = append(all, s)
 		}

@@ -67,7 +67,7 @@ func TestAPictureOfAHundredTargetsFits(t *testing.T) {
 		}
 	}
 	for _, s := range all {
-		if n := strings.Count(strings.Join(lines, "\n"), lookOf(s).sign); n < 12 {
+		if n := strings.Count(strings.Join(lines, "\n"), lookOf(s).sign); n < 100/len(all) {
 			t.Errorf("%s is drawn %d times", s, n)
 		}
 	}

@@ -154,8 +154,16 @@ func TestTheClientKnowsEveryRoute(t *testing.T) {
 func calls(c *client.Client, t *testing.T) map[string]func() error {
 	ctx := t.Context()
 	all := map[string]func() error{
-		"Freeze":       func() error { return c.Freeze(ctx, "f", true) },
-		"Renew":        func() error { return c.Renew(ctx, "f", "s") },
+		"Freeze":    func() error { return c.Freeze(ctx, "f", true) },
+		"Renew":     func() error { return c.Renew(ctx, "f", "s") },
+		"Preflight": func() error { _, err := c.Preflight(ctx, "f", "s", true); return err },
+		"Snippet": func() error {
+			_, err := c.Snippet(ctx, "f", "s", controller.SnippetAsk{Server: "nginx", Via: "gateway"})
+			return err
+		},
+		"SnippetDNS":   func() error { _, err := c.SnippetDNS(ctx, "f", "s"); return err },
+		"RollOver":     func() error { _, err := c.RollOver(ctx, "f", "i"); return err },
+		"Sudoers":      func() error { _, err := c.Sudoers(ctx, "f", "n"); return err },
 		"Undo":         func() error { return c.Undo(ctx, "f", "s") },
 		"Retire":       func() error { return c.Retire(ctx, "f", "s/files@n") },
 		"Hold":         func() error { return c.Hold(ctx, "f", "n", true) },

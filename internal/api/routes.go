@@ -45,9 +45,14 @@ func Routes() []Route {
 		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},
 		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
 		{ID: "verify", Method: "POST", Path: inFarm + "/sites/{site}/verify", Needs: Operate, Tag: "sites", Summary: "Ask every endpoint now what it serves", bind: answer((*server).verify)},
+		{ID: "preflight", Method: "POST", Path: inFarm + "/sites/{site}/preflight", Needs: Operate, Tag: "sites", Summary: "Ask now what the CA would ask", bind: answer((*server).preflight)},
+		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
+		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
 		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
 		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
 		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
+
+		{ID: "roll-over", Method: "POST", Path: inFarm + "/issuers/{issuer}/rollover", Needs: Secrets, Tag: "secrets", Summary: "Give the account at an issuer a new key", bind: answer((*server).rollOver)},
 
 		{ID: "list-targets", Method: "GET", Path: inFarm + "/targets", Needs: View, Tag: "targets", Summary: "List targets by name", bind: answer((*server).listTargets)},
 		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Tag: "targets", Summary: "Tell of one target", bind: answer((*server).getTarget)},
@@ -55,6 +60,7 @@ func Routes() []Route {
 
 		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
 		{ID: "get-node", Method: "GET", Path: inFarm + "/nodes/{node}", Needs: View, Tag: "nodes", Summary: "Tell of one node", bind: answer((*server).getNode)},
+		{ID: "sudoers", Method: "GET", Path: inFarm + "/nodes/{node}/sudoers", Needs: View, Tag: "nodes", Summary: "Write the sudoers rule that a node needs", bind: answer((*server).sudoers)},
 		{ID: "hold", Method: "PUT", Path: inFarm + "/nodes/{node}/hold", Needs: Operate, Tag: "nodes", Summary: "Keep changes away from a node, or release it", bind: order((*server).hold)},
 
 		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},

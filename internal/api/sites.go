@@ -5,6 +5,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/snippet"
 )
 
 // Sites is a page of sites.
@@ -164,4 +165,46 @@ type holdAsk struct {
 
 func (s *server) hold(ctx context.Context, in *holdAsk) error {
 	return s.Hold(ctx, in.Farm, in.Node, by(ctx), in.Body.On)
+}
+
+type snippetAsk struct {
+	InSite
+	Server     string   `query:"server" required:"true" doc:"nginx, apache, haproxy, lighttpd, caddy, traefik, envoy or iis"`
+	Via        string   `query:"via" doc:"gateway, redirect, stateless or distribute; not set: as farm.yaml says"`
+	Controller []string `query:"controller,explode" maxItems:"100" doc:"where controllers answer challenges, host:port; not set: as farm.yaml says"`
+}
+
+func (s *server) snippet(ctx context.Context, in *snippetAsk) (snippet.Snippet, error) {
+	return s.Snippet(ctx, in.Farm, in.Site, controller.SnippetAsk{Server: in.Server, Via: in.Via, Controllers: in.Controller})
+}
+
+func (s *server) records(ctx context.Context, in *InSite) (snippet.Snippet, error) {
+	return s.SnippetDNS(ctx, in.Farm, in.Site)
+}
+
+func (s *server) sudoers(ctx context.Context, in *InNode) (snippet.Snippet, error) {
+	return s.Sudoers(ctx, in.Farm, in.Node)
+}
+
+type preflightAsk struct {
+	InSite
+	Body PreflightAsk
+}
+
+// PreflightAsk says how far a preflight goes.
+type PreflightAsk struct {
+	External bool `json:"external" doc:"order at the CA's staging directory, too"`
+}
+
+func (s *server) preflight(ctx context.Context, in *preflightAsk) (controller.PreflightReport, error) {
+	return s.Preflight(ctx, in.Farm, in.Site, in.Body.External)
+}
+
+type inIssuer struct {
+	InFarm
+	Issuer string `path:"issuer" minLength:"1"`
+}
+
+func (s *server) rollOver(ctx context.Context, in *inIssuer) (controller.Rollover, error) {
+	return s.RollOver(ctx, in.Farm, in.Issuer, by(ctx))
 }

@@ -25,10 +25,22 @@ func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) erro
 	if err := c.gate(ctx, a); err != nil {
 		return err
 	}
+	if err := c.stranger(ctx, a, answer); err != nil {
+		return err
+	}
+	if a.group.err != nil {
+		return a.group.err
+	}
 	err = c.open(ctx, &a)
 	var r deploy.Receipt
 	if err == nil {
-		r, err = a.deployer.Stage(ctx, deploy.Stage{Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch})
+		r, err = a.deployer.Stage(ctx, deploy.Stage{
+			Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch, Tested: a.group.tested,
+		})
+		a.group.tested = a.group.tested || r.Tested
+	}
+	if errors.Is(err, deploy.ErrTest) && !errors.Is(err, host.ErrUnreachable) && ctx.Err() == nil {
+		a.group.err = err
 	}
 	if err != nil {
 		answer.Silent = errors.Is(err, host.ErrUnreachable) && c.silent(context.WithoutCancel(ctx), a)
@@ -158,7 +170,7 @@ func (c *Controller) look(ctx context.Context, farmName string, t farm.Target, q
 		q := q
 		q.Endpoint, q.Target = e, t.Name
 		if e.Path == "ssh" {
-			h, err := c.host(ctx, farmName, t.Node)
+			h, err := c.Host(ctx, farmName, t.Node)
 			if err != nil {
 				sights = append(sights, farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()})
 				continue

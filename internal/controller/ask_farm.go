@@ -12,6 +12,8 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/plan"
+	"github.com/certfarm/certfarm/internal/prove/dns01/provider"
+	"github.com/certfarm/certfarm/internal/rollout"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -30,9 +32,20 @@ func (c *Controller) Vocabulary() config.Vocabulary { return Vocabulary(c.Kinds,
 func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 	v := config.Vocabulary{
 		Kinds:         map[string]config.Kind{},
-		Validations:   map[string][]string{"http-01": {"gateway"}},
+		DNS:           map[string]config.Provider{},
 		StartTLS:      startTLS,
 		InlineSecrets: inPlace,
+	}
+	for _, p := range provider.All() {
+		words := config.Provider{Check: p.Check}
+		for _, s := range p.Settings {
+			if s.Secret {
+				words.Secrets = append(words.Secrets, s.Name)
+			} else {
+				words.Options = append(words.Options, s.Name)
+			}
+		}
+		v.DNS[p.Name] = words
 	}
 	for name, k := range kinds {
 		v.Kinds[name] = config.Kind{
@@ -40,6 +53,10 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 			Check: func(options []byte) (identity, group string, canonical []byte, err error) {
 				f, err := k.Check(options)
 				return f.Identity, f.Group, f.Options, err
+			},
+			Places: func(options []byte) []string {
+				f, _ := k.Check(options) // they were found right
+				return f.Places
 			},
 		}
 	}
@@ -146,11 +163,14 @@ func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p P
 	if err := reinstall(ctx, tx, f.Name, p.Changes); err != nil {
 		return err
 	}
+	if err := leave(ctx, tx, f.Name, p.Changes); err != nil {
+		return err
+	}
 	if err := openAgain(ctx, tx, f, func(farm.Issuer) bool { return true }); err != nil {
 		return err
 	}
 	for _, name := range touched(f, p.Changes) {
-		for _, kind := range []string{"check", "look"} {
+		for _, kind := range []string{"check", "look", "records"} {
 			if err := arm(ctx, tx, f.Name, kind, name, tx.Now()); err != nil {
 				return err
 			}
@@ -181,6 +201,52 @@ func reinstall(ctx context.Context, tx *store.Tx, farmName string, changes []pla
 		}
 	}
 	return nil
+}
+
+// leave keeps rollouts that run away from targets that are gone from farm.yaml.
+func leave(ctx context.Context, tx *store.Tx, farmName string, changes []plan.Change) error {
+	for _, ch := range changes {
+		if ch.Do != plan.Release && ch.Do != plan.Forget {
+			continue
+		}
+		running, err := tx.RunningRollouts(ctx, farmName, ch.Name)
+		if err != nil {
+			return err
+		}
+		for _, r := range running {
+			if err := leaveTargets(ctx, tx, r, ch.Targets); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leaveTargets takes targets out of a rollout that runs, and tells of each.
+func leaveTargets(ctx context.Context, tx *store.Tx, r farm.Rollout, targets []string) error {
+	for _, target := range targets {
+		was := step(r, target)
+		if was.Target == "" {
+			continue
+		}
+		why := "it is gone from farm.yaml, and nothing was made live on it"
+		if was.Touched {
+			why = "it is gone from farm.yaml, and stays as it is: the new certificate may be live on it"
+		}
+		r = rollout.Leave(r, target, why)
+		is := step(r, target)
+		if is.State != farm.Gone && is.Leave != farm.Gone {
+			continue
+		}
+		is.State = farm.Gone
+		if err := tell(ctx, tx, stepEvent(r, is, farm.Answer{})); err != nil {
+			return err
+		}
+	}
+	if err := tx.PutRollout(ctx, r); err != nil {
+		return err
+	}
+	return arm(ctx, tx, r.Farm, "advance", r.ID, tx.Now())
 }
 
 // touched lists the sites that changes concern: all, where a node, an issuer or

@@ -20,6 +20,7 @@ type Progress struct {
 	Newest string    `json:"newest,omitempty" doc:"the newest rollout, which runs or has ended"`
 	Waits  string    `json:"waits,omitempty" doc:"what it waits for, where nothing can be done now"`
 	Again  time.Time `json:"again,omitzero" doc:"when it goes on by itself; not set: when a person acts, or a node answers"`
+	Retry  time.Time `json:"retry,omitzero" doc:"when the version that was put back is rolled out again"`
 }
 
 // Progress tells what the named sites are busy with, in the order asked.
@@ -47,6 +48,9 @@ func progress(ctx context.Context, tx *store.Tx, farmName, name string) (p Progr
 		return p, err
 	}
 	p.SiteStatus = d.SiteStatus
+	if d.Rollout == "" && d.Certificate.Retry.After(tx.Now()) {
+		p.Retry = d.Certificate.Retry
+	}
 	newest, err := tx.Rollouts(ctx, farmName, name, 1)
 	if err != nil {
 		return p, err

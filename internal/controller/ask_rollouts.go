@@ -58,6 +58,11 @@ func (c *Controller) Tell(ctx context.Context, farmName, idOrSite, word, wave, b
 		if r, err = findRollout(ctx, tx, farmName, idOrSite); err != nil {
 			return err
 		}
+		if word == Approve && wave == "" {
+			if done, err := allow(ctx, tx, r, by); err != nil || done {
+				return err
+			}
+		}
 		if r.Outcome != farm.Running {
 			return &Refusal{fmt.Sprintf("rollout %s has ended: %s", r.ID, r.Outcome), "`certfarm rollout undo " + r.Site + "` brings the version before back"}
 		}
@@ -75,6 +80,55 @@ func (c *Controller) Tell(ctx context.Context, farmName, idOrSite, word, wave, b
 		return arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
 	})
 	return r, err
+}
+
+// allow lets go on what waits for a person's word beside waves: strangers'
+// certificates, which may be replaced then, and a version whose rollout was
+// aborted. It reports that there was something and no rollout has a use for the
+// word.
+func allow(ctx context.Context, tx *store.Tx, r farm.Rollout, by string) (bool, error) {
+	replace, err := assent(ctx, tx, r.Farm, r.Site)
+	if err != nil {
+		return false, err
+	}
+	cert, err := tx.Certificate(ctx, r.Farm, r.Site)
+	if err != nil {
+		return false, err
+	}
+	again := cert.Aborted != "" && r.Outcome != farm.Running
+	if !replace && !again {
+		return false, nil
+	}
+	text := "what was aborted is rolled out again"
+	if replace {
+		text = "certificates that are not ours may be replaced"
+	}
+	if err := tell(ctx, tx, farm.Event{
+		Farm: r.Farm, Kind: "rollout." + Approve, Site: r.Site, Rollout: r.ID, Actor: by, Text: by + ": " + text,
+	}); err != nil {
+		return false, err
+	}
+	if again {
+		cert.Aborted, cert.AbortedBy = "", ""
+	}
+	return r.Outcome != farm.Running || !waitsForApproval(r), tryNow(ctx, tx, cert)
+}
+
+// tryNow has a site checked and looked at now, and what waits for its next try
+// tried.
+func tryNow(ctx context.Context, tx *store.Tx, cert farm.Certificate) error {
+	if !cert.Retry.IsZero() {
+		cert.Retry = tx.Now()
+	}
+	if err := tx.PutCertificate(ctx, cert); err != nil {
+		return err
+	}
+	for _, kind := range []string{"check", "look"} {
+		if err := arm(ctx, tx, cert.Farm, kind, cert.Site, tx.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func obey(r *farm.Rollout, word, wave, by string) error {
@@ -144,7 +198,7 @@ func withdraw(ctx context.Context, tx *store.Tx, v farm.Version, by string) erro
 	if err != nil {
 		return err
 	}
-	cert.Retries, cert.Retry = 0, time.Time{}
+	cert.Retries, cert.Retry, cert.Aborted, cert.AbortedBy = 0, time.Time{}, "", ""
 	if err := tx.PutCertificate(ctx, cert); err != nil {
 		return err
 	}

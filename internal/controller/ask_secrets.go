@@ -92,6 +92,9 @@ func (c *Controller) Import(ctx context.Context, farmName, siteName string, chai
 		v = farm.Version{
 			ID: store.NewID("ver"), Farm: farmName, Site: siteName, Names: site.Names, Created: tx.Now(), Leaves: []farm.Leaf{leaf},
 		}
+		if v.StandsFor, err = asksFor(ctx, tx, farmName, site); err != nil {
+			return err
+		}
 		if err := tx.PutSealed(ctx, farmName, sealedKey, id, sealed); err != nil {
 			return err
 		}
@@ -112,12 +115,19 @@ func (c *Controller) Import(ctx context.Context, farmName, siteName string, chai
 		}); err != nil {
 			return err
 		}
-		if err := observed(ctx, tx, farmName, siteName); err != nil {
-			return err
-		}
-		return arm(ctx, tx, farmName, "check", siteName, tx.Now())
+		return goOn(ctx, tx, farmName, siteName)
 	})
 	return v, err
+}
+
+// asksFor is what farm.yaml asks of a site's certificate now.
+func asksFor(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) (*farm.Wanted, error) {
+	w := farm.Wanted{KeyTypes: site.KeyTypes, Issuer: site.Issuer, Profile: site.Profile}
+	issuer, err := tx.Issuer(ctx, farmName, site.Issuer)
+	if w.Profile == "" {
+		w.Profile = issuer.Profile
+	}
+	return &w, err
 }
 
 // Rekey makes a new master key, seals everything under it, and forgets the old

@@ -153,6 +153,20 @@ func (d *SiteDetail) judge(now time.Time) {
 	if d.Certificate.Retries > 0 {
 		d.Attention = append(d.Attention, "the last rollout was restored; it is tried again at "+d.Certificate.Retry.UTC().Format("2006-01-02 15:04 MST"))
 	}
+	d.ofAbort(versions[d.Certificate.Aborted])
+}
+
+// ofAbort says that the newest version is not everywhere since a person aborted
+// its rollout.
+func (d *SiteDetail) ofAbort(v farm.Version) {
+	if v.ID == "" || v.ID != d.Certificate.Version || v.State != farm.VersionGood {
+		return
+	}
+	d.Attention = append(d.Attention, "the rollout of "+farm.Short(leafOf(v))+" was "+d.Certificate.AbortedBy+
+		": it is not tried again before `certfarm rollout approve "+d.Name+"` or `certfarm renew "+d.Name+"`")
+	if d.Health == "healthy" {
+		d.Health = "degraded"
+	}
 }
 
 // ofAccount says whether the CA keeps the whole account waiting.
@@ -206,11 +220,20 @@ func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error
 		if err != nil {
 			return err
 		}
-		if err := observed(ctx, tx, farmName, site); err != nil { // a person says what to do
-			return err
-		}
-		return arm(ctx, tx, farmName, "check", site, tx.Now())
+		return goOn(ctx, tx, farmName, site)
 	})
+}
+
+// goOn checks a site now of which a person has said what is to be served: what was
+// only looked at, or left alone, need not be any longer.
+func goOn(ctx context.Context, tx *store.Tx, farmName, site string) error {
+	if err := observed(ctx, tx, farmName, site); err != nil {
+		return err
+	}
+	if _, err := assent(ctx, tx, farmName, site); err != nil {
+		return err
+	}
+	return arm(ctx, tx, farmName, "check", site, tx.Now())
 }
 
 // hurry has the orders of an intent that were not opened yet tried now.

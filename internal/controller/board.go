@@ -43,6 +43,29 @@ func (b *board) Remove(ctx context.Context, token string) error {
 	return b.post(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.RemoveChallenges(ctx, "", token) })
 }
 
+// records keeps TXT values in the store, where every controller's name server finds
+// them.
+type records struct{ *board }
+
+// Put adds a value; see dns01.Board.
+func (r records) Put(ctx context.Context, name, value string) error {
+	return r.post(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.PutRecord(ctx, name, value) })
+}
+
+// Remove takes a value away; see dns01.Board.
+func (r records) Remove(ctx context.Context, name, value string) error {
+	return r.post(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.RemoveRecord(ctx, name, value) })
+}
+
+// Values are those at a name; see dns01.Board.
+func (r records) Values(ctx context.Context, name string) (all []string, err error) {
+	err = r.store.View(ctx, func(tx *store.Tx) error {
+		all, err = tx.Records(ctx, name)
+		return err
+	})
+	return all, err
+}
+
 // post returns when the change is durable. Of those who wait, one writes for all.
 func (b *board) post(ctx context.Context, write func(context.Context, *store.Tx) error) error {
 	p := posting{write, make(chan error, 1)}

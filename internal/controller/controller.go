@@ -23,27 +23,31 @@ import (
 	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/prove"
+	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
 // Config is everything that the work needs; main and the lab fill it in.
 type Config struct {
-	Store     *store.Store
-	Keys      *secret.Keyring
-	Kinds     deploy.Kinds
-	Hosts     Hosts
-	Issuers   func(context.Context, IssuerConfig) (Account, error)
-	Solvers   map[string]prove.Solver // by validation method and way, "http-01/gateway"
-	Prober    probe.Prober
-	Preflight Preflight
-	Notifier  notify.Notifier
-	Log       *slog.Logger
-	Now       func() time.Time // nil: time.Now; the store's clock must be the same
-	Pace      Pace
-	InPlace   bool   // secrets may be read from file: and env: (run --once -f, lab)
-	Owner     string // names this process in leases; empty: made up
-	Workers   int    // jobs at once; 0: 64
+	Store    *store.Store
+	Keys     *secret.Keyring
+	Kinds    deploy.Kinds
+	Hosts    Hosts
+	Issuers  func(context.Context, IssuerConfig) (Account, error)
+	Solver   Solvers
+	Prober   probe.Prober
+	Asker    func(context.Context, http01.Ask) []http01.Finding // asks what a CA asks over HTTP
+	CAPort   int                                                // where CAs ask over HTTP; 0: 80, as public ones do
+	Notifier notify.Notifier
+	Log      *slog.Logger
+	Now      func() time.Time // nil: time.Now; the store's clock must be the same
+	Pace     Pace
+	InPlace  bool                // secrets may be read from file: and env: (run --once -f, lab)
+	Commands map[string][]string // what dns provider exec may run: name to argv
+	Helper   []string            // argv of a process that runs a DNS provider's API
+	Owner    string              // names this process in leases; empty: made up
+	Workers  int                 // jobs at once; 0: 64
 }
 
 // Hosts opens the line to a node; key reads the node's login key when it is needed.
@@ -55,13 +59,39 @@ type Context interface {
 	Secret(ctx context.Context, farmName string, ref farm.SecretRef) (farm.Secret, error)
 	// Node finds a node of the farm: the jump host.
 	Node(ctx context.Context, farmName, name string) (farm.Node, error)
+	// Host opens the line to a node.
+	Host(ctx context.Context, farmName, node string) (host.Host, error)
 }
 
-// An Account is an issuer that can open its account at the CA.
+// Solvers makes what answers for one validation of a site.
+type Solvers func(ctx context.Context, p Proving, c Context) (prove.Solver, error)
+
+// A Proving is one validation of a site, and what answering for it may take.
+type Proving struct {
+	Farm       string
+	Validation farm.Validation
+	Settings   store.Settings
+	Thumbprint string // of the account's key (RFC 7638)
+	Commands   map[string][]string
+	Helper     []string
+}
+
+// An Account is an issuer whose account at the CA can be opened and changed.
 type Account interface {
 	issue.Issuer
+	Registrar
+}
+
+// A Registrar is what concerns an account itself, and not an order.
+type Registrar interface {
 	// EnsureAccount opens the account, or finds it where its URL is known.
 	EnsureAccount(ctx context.Context) (url string, err error)
+	// Identities are the names by which CAA records allow the CA to issue; none
+	// where it does not say.
+	Identities(ctx context.Context) ([]string, error)
+	// ChangeKey gives the account another key (PEM, PKCS#8; RFC 8555 §7.3.5). One
+	// that it has already is no error.
+	ChangeKey(ctx context.Context, to farm.Secret) error
 }
 
 // IssuerConfig is what making an issuer takes.
@@ -71,19 +101,6 @@ type IssuerConfig struct {
 	AccountURL string
 	AccountKey farm.Secret // PEM, PKCS#8
 	EABHMAC    farm.Secret
-}
-
-// Preflight asks every address of the names what a CA would ask, with the token
-// that the solver has put up, and says whether an order should be held, and why.
-type Preflight func(ctx context.Context, q PreflightQuestion) (hold bool, why string, err error)
-
-// PreflightQuestion is what a preflight asks.
-type PreflightQuestion struct {
-	Names     []string
-	Resolvers map[string][]string
-	Token     string
-	Value     string
-	PastSafe  bool // past the last safe moment nothing holds an order
 }
 
 // Pace is how often things are looked at when nothing happens.
@@ -124,14 +141,16 @@ func New(c Config) *Controller {
 	ctl := &Controller{Config: c, issued: newIssuers()}
 	ctl.keys.Store(c.Keys)
 	ctl.kinds = map[string]kind{
-		"check":   {ctl.workCheck, ctl.applyCheck},
-		"account": {ctl.workAccount, ctl.applyAccount},
-		"order":   {ctl.workOrder, ctl.applyOrder},
-		"advance": {nil, ctl.applyAdvance},
-		"act":     {ctl.workAct, ctl.applyAct},
-		"look":    {ctl.workLook, ctl.applyLook},
-		"notify":  {ctl.workNotify, ctl.applyNotify},
-		"expire":  {nil, ctl.applyExpire},
+		"check":    {ctl.workCheck, ctl.applyCheck},
+		"account":  {ctl.workAccount, ctl.applyAccount},
+		"order":    {ctl.workOrder, ctl.applyOrder},
+		"advance":  {nil, ctl.applyAdvance},
+		"act":      {ctl.workAct, ctl.applyAct},
+		"look":     {ctl.workLook, ctl.applyLook},
+		"records":  {ctl.workRecords, ctl.applyRecords},
+		"rollover": {ctl.workRollover, ctl.applyRollover},
+		"notify":   {ctl.workNotify, ctl.applyNotify},
+		"expire":   {nil, ctl.applyExpire},
 	}
 	return ctl
 }
@@ -152,6 +171,9 @@ func (p Pace) orDefaults() Pace {
 // Run does jobs until the context ends, and then waits for those that run.
 func (c *Controller) Run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before there was anything to do
+		}
 		return fmt.Errorf("starting: %w", err)
 	}
 	handlers := map[string]job.Handler{}

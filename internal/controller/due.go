@@ -26,7 +26,7 @@ const wordUndone = "undone "
 type standing struct {
 	site    farm.Site
 	cert    farm.Certificate
-	good    farm.Version // the newest that may be rolled out; may be none
+	good    farm.Version // the newest that may be rolled out by itself; may be none
 	newest  farm.Version // the newest that was not withdrawn by a person
 	asked   string       // the person who wants it renewed now
 	profile string
@@ -62,7 +62,7 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 		if s.newest.ID == "" && v.State != farm.VersionWithdrawn {
 			s.newest = v
 		}
-		if s.good.ID == "" && v.State == farm.VersionGood {
+		if s.good.ID == "" && v.State == farm.VersionGood && v.ID != s.cert.Aborted {
 			s.good = v
 		}
 	}
@@ -100,19 +100,39 @@ func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error
 		return budget.Answer{Again: again, Why: "a version was undone at " + s.undone.UTC().Format(time.RFC3339) +
 			"; a new one is ordered a day later, or at once with `certfarm renew " + s.site.Name + "`"}, nil
 	}
-	orders, err := tx.Orders(ctx, s.cert.Farm, store.OrderQuery{Site: s.site.Name, Since: tx.Now().Add(-budget.Span)})
+	orders, err := s.before(ctx, tx)
 	if err != nil {
 		return budget.Answer{}, err
 	}
 	var past []budget.Past
 	for _, o := range orders {
-		p := budget.Past{Names: o.Names, Begun: o.Created}
+		p := budget.Past{Issuer: o.Issuer, Names: o.Names, Begun: o.Created, Ours: o.Ours}
 		if o.State == farm.OrderFailed || s.newest.State == farm.VersionFaulty && slices.ContainsFunc(s.newest.Leaves, func(l farm.Leaf) bool { return l.Key.Sealed == o.Key.Sealed }) {
 			p.Failed = o.Updated
 		}
 		past = append(past, p)
 	}
-	return budget.Allow(past, budget.Ask{Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != ""}, tx.Now()), nil
+	return budget.Allow(past, budget.Ask{Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != ""}, tx.Now()), nil
+}
+
+// before is the orders that count for the site's next ones: those of its slot,
+// whichever site had them, and its own, which may have been for another profile.
+func (s standing) before(ctx context.Context, tx *store.Tx) ([]farm.Order, error) {
+	slot := store.Slot(farm.Order{Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile})
+	var all []farm.Order
+	for _, q := range []store.OrderQuery{{Slot: slot}, {Site: s.site.Name}} {
+		q.Since = tx.Now().Add(-budget.Span)
+		orders, err := tx.Orders(ctx, s.cert.Farm, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range orders {
+			if !slices.ContainsFunc(all, func(had farm.Order) bool { return had.ID == o.ID }) {
+				all = append(all, o)
+			}
+		}
+	}
+	return all, nil
 }
 
 // replaces is the ARI id of the leaf that a new one of the same key type takes

@@ -99,7 +99,8 @@ func (c *Controller) workAccount(ctx context.Context, j farm.Job) farm.Result {
 	}
 	a, row, err := c.account(ctx, j.Farm, j.Subject)
 	if errors.Is(err, store.ErrNotFound) && row.Key == (farm.KeyRef{}) {
-		return c.newAccountKey(j, i)
+		made, err := c.newAccountKey(j.Farm, i)
+		return farm.Result{Value: made, Err: err, Again: c.Now()}
 	}
 	if err != nil {
 		return c.held(j, row, err)
@@ -114,24 +115,24 @@ func (c *Controller) workAccount(ctx context.Context, j farm.Job) farm.Result {
 	return farm.Result{Value: accounted{row: row}}
 }
 
-func (c *Controller) newAccountKey(j farm.Job, i farm.Issuer) farm.Result {
+func (c *Controller) newAccountKey(farmName string, i farm.Issuer) (made accounted, err error) {
 	key, err := issue.NewKey(farm.EC256)
 	if err != nil {
-		return farm.Result{Err: err}
+		return made, err
 	}
 	text, err := issue.EncodeKey(key)
 	if err != nil {
-		return farm.Result{Err: err}
+		return made, err
 	}
 	thumbprint, err := acme.JWKThumbprint(key.Public())
 	if err != nil {
-		return farm.Result{Err: err}
+		return made, err
 	}
-	row := store.Account{
-		Farm: j.Farm, Issuer: i.Name, Directory: i.Directory, Thumbprint: thumbprint, Key: farm.KeyRef{Sealed: store.NewID("ak")},
+	made.row = store.Account{
+		Farm: farmName, Issuer: i.Name, Directory: i.Directory, Thumbprint: thumbprint, Key: farm.KeyRef{Sealed: store.NewID("ak")},
 	}
-	sealed, err := c.seal(j.Farm, sealedAccount, row.Key.Sealed, text)
-	return farm.Result{Value: accounted{row, sealed}, Err: err, Again: c.Now()}
+	made.sealed, err = c.seal(farmName, sealedAccount, made.row.Key.Sealed, text)
+	return made, err
 }
 
 // held is the result of an account that could not be opened: all that needs it

@@ -29,6 +29,13 @@ type act struct {
 	roots    string
 	deployer deploy.Deployer
 	epoch    int64
+	group    *group // what is known of the reload group, by all acts that are done one after another
+}
+
+// A group is what the Stage of one target says for the others of its reload group.
+type group struct {
+	tested bool  // its configuration passed the server's own test
+	err    error // or did not
 }
 
 // workAct does one verb for every step of a reload group that waits for it.
@@ -151,7 +158,7 @@ func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, 
 
 // open makes the act's deployer over the line to its node.
 func (c *Controller) open(ctx context.Context, a *act) error {
-	h, err := c.host(ctx, a.Farm, a.place.Target.Node)
+	h, err := c.Host(ctx, a.Farm, a.place.Target.Node)
 	if err != nil {
 		return err
 	}
@@ -159,7 +166,8 @@ func (c *Controller) open(ctx context.Context, a *act) error {
 	return err
 }
 
-func (c *Controller) host(ctx context.Context, farmName, name string) (host.Host, error) {
+// Host opens the line to a node.
+func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
 	node, err := c.Node(ctx, farmName, name)
 	if err != nil {
 		return nil, err
@@ -177,7 +185,9 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 		farm.DoRestore:  c.restore,
 	}[verb]
 	var answers []farm.Answer
+	var known group
 	for _, a := range acts {
+		a.group = &known
 		answers = append(answers, c.answer(ctx, verb, a, do))
 	}
 	return answers
@@ -187,20 +197,20 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 // and there are several, each is tried by itself, so that one bad certificate
 // does not hold the others.
 func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
-	if len(acts) == 1 {
-		return c.oneByOne(ctx, verb, acts)
+	acts, answers := c.leftAlone(ctx, verb, acts)
+	if len(acts) <= 1 {
+		return append(answers, c.oneByOne(ctx, verb, acts)...)
 	}
 	within, cancel := context.WithTimeout(ctx, acts[0].Policy.Deadline)
 	err := c.switchAll(within, verb, acts)
 	cancel()
 	if err != nil {
-		return c.oneByOne(ctx, verb, acts)
+		return append(answers, c.oneByOne(ctx, verb, acts)...)
 	}
 	settled := func(context.Context, act, *farm.Answer) error { return nil }
 	if verb == farm.DoRestore {
 		settled = c.restored
 	}
-	var answers []farm.Answer
 	for _, a := range acts {
 		answers = append(answers, c.answer(ctx, verb, a, settled))
 	}
@@ -218,7 +228,8 @@ func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(
 	}
 	answer.Error = plain(err, a)
 	answer.Fault = faultOf(err)
-	answer.Final = errors.Is(err, host.ErrHostKey)
+	answer.Final, answer.Lost = errors.Is(err, host.ErrHostKey), errors.Is(err, host.ErrUnreachable)
+	answer.Leave = isStranger(err)
 	return answer
 }
 
@@ -294,6 +305,11 @@ func (c *Controller) record(ctx context.Context, tx *store.Tx, was, is farm.Roll
 			return err
 		}
 	}
+	if a.Leave && (after.State == farm.Left || after.Leave == farm.Left) {
+		if err := c.keepForeign(ctx, tx, is.Farm, after); err != nil {
+			return err
+		}
+	}
 	if before.State == after.State {
 		return nil
 	}
@@ -327,6 +343,11 @@ func stepEvent(r farm.Rollout, s farm.Step, a farm.Answer) farm.Event {
 		e.Hint = "it is tried again by itself; look at the node"
 	case farm.Restored:
 		e.Text = s.Target + " is back to what it had"
+	case farm.Left:
+		e.Level, e.Text = farm.Warn, s.Target+" is left alone: "+s.Error
+		e.Hint = "`certfarm rollout approve " + r.Site + "` replaces it, `certfarm import " + r.Site + " …` makes it ours"
+	case farm.Gone:
+		e.Text = s.Target + " is left alone: " + s.Error
 	}
 	return e
 }

@@ -72,7 +72,7 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 	now := tx.Now()
 	verdict := renew.Due(s.facts(), now)
 	before := s.cert.Verdict
-	s.cert.Verdict, s.cert.Next = verdict.Why, verdict.Again
+	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
 	if verdict.Due && s.cert.Intent == "" {
 		if err := c.intend(ctx, tx, &s, before); err != nil {
 			return err
@@ -90,6 +90,15 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 		return err // an order runs: its end checks again
 	}
 	return arm(ctx, tx, f.Job.Farm, "check", s.site.Name, s.cert.Next)
+}
+
+// abort says, after why a certificate is or is not due, that its newest version is
+// not rolled out.
+func (s standing) abort() string {
+	if s.newest.ID == "" || s.newest.ID != s.cert.Aborted {
+		return ""
+	}
+	return "; the newest version is not rolled out by itself: " + s.cert.AbortedBy
 }
 
 // keepChoice keeps the random time that was chosen while the CA's window stays
@@ -114,7 +123,7 @@ func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, befo
 	}
 	o := farm.Order{
 		Farm: s.cert.Farm, Site: s.site.Name, Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile,
-		Intent: store.NewID("int"), State: farm.OrderNew, Created: tx.Now(), Updated: tx.Now(),
+		Validations: s.site.Validations, Intent: store.NewID("int"), State: farm.OrderNew, Created: tx.Now(), Updated: tx.Now(),
 	}
 	for _, kind := range s.site.KeyTypes {
 		o.ID, o.KeyType, o.Replaces = store.NewID("ord"), kind, s.replaces(kind)

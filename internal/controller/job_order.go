@@ -1,15 +1,16 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
-	"github.com/certfarm/certfarm/internal/prove"
-	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/renew"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -21,9 +22,10 @@ type ordering struct {
 	issuer    farm.Issuer
 	account   store.Account
 	settings  store.Settings
-	other     string // an order of the same slot that is open; of a new order only, like
-	pastSafe  bool   // that it is past the last safe moment
-	solver    prove.Solver
+	other     string      // an order of the same slot that is open; of a new order only, like
+	held      renew.Held  // what decides whether a wrong preflight holds it
+	proven    []string    // names that the CA trusts an earlier proof of
+	nodes     []farm.Node // that answer behind the balancer
 	siteGone  bool
 	observed  bool // the site is only looked at, for now
 	noAccount bool
@@ -86,6 +88,9 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if o.order, err = tx.Order(ctx, j.Farm, j.Subject); err != nil {
 			return err
 		}
+		if o.settings, err = tx.Settings(ctx, j.Farm); err != nil {
+			return err
+		}
 		o.site, err = tx.Site(ctx, j.Farm, o.order.Site)
 		if errors.Is(err, store.ErrNotFound) {
 			o.siteGone = true
@@ -97,12 +102,10 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if o.observed, err = observing(ctx, tx, j.Farm, o.order.Site); err != nil || o.observed {
 			return err
 		}
-		if o.settings, err = tx.Settings(ctx, j.Farm); err != nil {
-			return err
-		}
 		if o.issuer, err = tx.Issuer(ctx, j.Farm, o.order.Issuer); err != nil {
 			return err
 		}
+		o.issuer.Directory = cmp.Or(o.order.External, o.issuer.Directory)
 		o.account, err = tx.Account(ctx, j.Farm, o.issuer.Name, o.issuer.Directory)
 		o.noAccount = errors.Is(err, store.ErrNotFound) || err == nil && o.account.URL == ""
 		if err != nil && !o.noAccount {
@@ -113,14 +116,7 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		}
 		return o.mayOpen(ctx, tx)
 	})
-	if err != nil || o.siteGone || o.observed {
-		return o, err
-	}
-	way := o.site.Validation.Method + "/" + o.site.Validation.Via
-	if o.solver = c.Solvers[way]; o.solver == nil {
-		return o, fmt.Errorf("validation %s of site %s: this controller has no solver for it", way, o.site.Name)
-	}
-	return o, nil
+	return o, err
 }
 
 // mayOpen reads what decides whether a new order is opened.
@@ -129,9 +125,57 @@ func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
 		return err
 	}
 	s, err := stand(ctx, tx, o.order.Farm, o.order.Site)
-	last := renew.LastSafe(s.good)
-	o.pastSafe = !last.IsZero() && tx.Now().After(last)
+	if err != nil {
+		return err
+	}
+	before, err := tx.Orders(ctx, o.order.Farm, store.OrderQuery{Slot: store.Slot(o.order), Since: tx.Now().Add(-budget.Span)})
+	if err != nil {
+		return err
+	}
+	o.held = heldSince(before, tx.Now())
+	o.held.Since, o.held.LastSafe = o.order.Created, renew.LastSafe(s.good)
+	o.proven = proven(before, o.account.URL, tx.Now())
+	o.nodes, err = answering(ctx, tx, o.order.Farm, o.order.Validations)
 	return err
+}
+
+// Let's Encrypt lets 5 validations of a name fail in an hour.
+const (
+	failures     = 5
+	failuresSpan = time.Hour
+)
+
+// heldSince is what earlier orders of the same names say of how a CA was asked.
+func heldSince(before []farm.Order, now time.Time) renew.Held {
+	h := renew.Held{Budget: failures}
+	for _, b := range before {
+		if b.URL == "" || b.State != farm.OrderFailed {
+			continue
+		}
+		if b.Updated.After(h.Tried) {
+			h.Tried = b.Updated
+		}
+		if free := b.Updated.Add(failuresSpan); free.After(now) {
+			h.Failures++
+			if h.Room.IsZero() || free.Before(h.Room) {
+				h.Room = free
+			}
+		}
+	}
+	return h
+}
+
+// proven are the names of which the CA was seen to trust an earlier proof, for
+// long enough to open an order on it.
+func proven(before []farm.Order, account string, now time.Time) (names []string) {
+	for _, b := range before {
+		for _, z := range b.Authz {
+			if b.Account == account && z.Valid && z.Expires.After(now.Add(time.Hour)) && !slices.Contains(names, z.Asked()) {
+				names = append(names, z.Asked())
+			}
+		}
+	}
+	return names
 }
 
 // request makes the key and the signing request. Both are durable before the CA
@@ -155,71 +199,48 @@ func (c *Controller) openOrder(ctx context.Context, o ordering) farm.Result {
 	if o.other != "" && o.other != o.order.ID {
 		return farm.Result{Again: c.Now().Add(slotWait)}
 	}
-	hold, why, err := c.preflight(ctx, o)
+	why, err := "", error(nil)
+	if o.order.External == "" { // that one is to find out
+		why, err = c.preflight(ctx, o)
+	}
 	if err != nil {
-		return farm.Result{Err: fmt.Errorf("preflight of %s: %w", o.order.Site, err)}
+		return farm.Result{Err: err}
 	}
-	if hold {
-		o.order.Tries++
-		o.order.Error = why
-		o.order.Again = c.Now().Add(min(orderPause(o.order.Tries), 10*time.Minute))
-		return farm.Result{Value: ordered{order: o.order, held: why}, Again: o.order.Again}
+	if why == "" {
+		return c.step(ctx, o)
 	}
-	return c.step(ctx, o)
+	now := c.Now()
+	pause := renew.Hold(o.held, now)
+	why += "\n" + pause.Why
+	if pause.Until.IsZero() {
+		c.Log.Warn("preflight", "site", o.order.Site, "wrong", why)
+		return c.step(ctx, o)
+	}
+	o.order.Tries++
+	o.order.Error = why
+	if o.order.Again = now.Add(min(orderPause(o.order.Tries), 10*time.Minute)); pause.Until.Before(o.order.Again) {
+		o.order.Again = pause.Until
+	}
+	return farm.Result{Value: ordered{order: o.order, held: why}, Again: o.order.Again}
 }
 
-func (c *Controller) preflight(ctx context.Context, o ordering) (hold bool, why string, err error) {
-	if c.Preflight == nil || o.site.Validation.Method != http01.Method {
-		return false, "", nil
+// preflight says what was seen to be wrong with the names that the CA will ask
+// about; empty: nothing.
+func (c *Controller) preflight(ctx context.Context, o ordering) (wrong string, err error) {
+	p := preflight{
+		c: c, farm: o.order.Farm, site: o.order.Site, validations: o.order.Validations, settings: o.settings,
+		issuer: o.issuer, account: o.account, nodes: o.nodes, seed: fmt.Sprint(o.order.ID, " ", o.order.Tries),
 	}
-	ch := farm.Challenge{Type: http01.Method, Name: o.order.Names[0]}
-	ch.Token, ch.Value = http01.Question(fmt.Sprint(o.order.ID, " ", o.order.Tries))
-	receipt, err := o.solver.Present(ctx, ch)
-	if err != nil {
-		return false, "", err
-	}
-	hold, why, err = c.Preflight(ctx, PreflightQuestion{
-		Names: o.order.Names, Resolvers: o.settings.Resolvers, Token: ch.Token, Value: ch.Value, PastSafe: o.pastSafe,
-	})
-	return hold, why, errors.Join(err, o.solver.CleanUp(context.WithoutCancel(ctx), ch, receipt))
-}
-
-// known reports that the order's challenges are known.
-func known(o farm.Order) bool {
-	for _, a := range o.Authz {
-		if !a.Valid && a.Challenge.Token == "" {
-			return false
+	for _, name := range o.order.Names {
+		if !slices.Contains(o.proven, name) {
+			p.names = append(p.names, name)
 		}
 	}
-	return len(o.Authz) > 0
-}
-
-// present puts up the answers, and once the world can see them says so.
-func (c *Controller) present(ctx context.Context, o ordering) farm.Result {
-	o.order.Authz = append([]farm.Authz(nil), o.order.Authz...)
-	for i := range o.order.Authz {
-		a := &o.order.Authz[i]
-		if a.Valid {
-			continue
-		}
-		if a.Receipt == nil {
-			receipt, err := o.solver.Present(ctx, a.Challenge)
-			if err != nil {
-				return c.put(o, fmt.Errorf("putting up the answer for %s: %w", a.Name, err))
-			}
-			a.Receipt = receipt
-		}
-		ready, err := o.solver.Ready(ctx, a.Challenge, a.Receipt)
-		if err != nil {
-			return c.put(o, fmt.Errorf("looking for the answer for %s: %w", a.Name, err))
-		}
-		if !ready {
-			o.order.Again = c.Now().Add(time.Second)
-			return farm.Result{Value: ordered{order: o.order}, Again: o.order.Again}
-		}
+	if len(p.names) == 0 {
+		return "", nil
 	}
-	o.order.State = farm.OrderPresented
-	return farm.Result{Value: ordered{order: o.order}, Again: c.Now()}
+	found, err := p.look(ctx)
+	return heldBy(found), err
 }
 
 // step does one protocol step at the CA.
@@ -237,7 +258,13 @@ func (c *Controller) step(ctx context.Context, o ordering) farm.Result {
 		return c.put(o, err)
 	}
 	next.Account, next.Tries, next.Error, next.Finalize = o.account.URL, 0, "", o.order.Finalize
+	if next.State == farm.OrderAccepted && o.order.State == farm.OrderPresented {
+		next.Told = c.Owner
+	}
 	again := c.Now()
+	if next.State == farm.OrderReady && next.External != "" {
+		next.State = farm.OrderDone // every name is proven, and no certificate wanted
+	}
 	if next.State == farm.OrderReady && next.Finalize.IsZero() {
 		// That finalize is sent must be durable before it is: it is never repeated blindly.
 		next.Finalize = again
@@ -269,7 +296,7 @@ func (c *Controller) put(o ordering, err error) farm.Result {
 }
 
 func (c *Controller) failed(o ordering, err error) farm.Result {
-	o.order.State, o.order.Error = farm.OrderFailed, err.Error()
+	o.order.State, o.order.Error, o.order.Ours = farm.OrderFailed, err.Error(), c.ours(o.order, err)
 	return farm.Result{Value: ordered{order: o.order}, Err: err, Again: c.Now()}
 }
 
@@ -283,24 +310,3 @@ func orderPause(tries int) time.Duration {
 	return 24 * time.Hour
 }
 
-// cleanUp takes away what was put up for an order that has ended. It goes by the
-// challenges: a receipt may have been lost on the way to the store.
-func (c *Controller) cleanUp(ctx context.Context, o ordering) farm.Result {
-	left := false
-	o.order.Authz = append([]farm.Authz(nil), o.order.Authz...)
-	for i := range o.order.Authz {
-		a := &o.order.Authz[i]
-		if a.Receipt == nil && a.Challenge.Token == "" || o.solver == nil {
-			continue
-		}
-		if err := o.solver.CleanUp(ctx, a.Challenge, a.Receipt); err != nil {
-			return farm.Result{Err: fmt.Errorf("taking away the answer for %s: %w", a.Name, err)}
-		}
-		left = left || a.Receipt != nil
-		a.Receipt = nil
-	}
-	if !left {
-		return farm.Result{}
-	}
-	return farm.Result{Value: ordered{order: o.order}}
-}

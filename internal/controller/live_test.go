@@ -1,12 +1,44 @@
 package controller
 
 import (
+	"context"
 	"testing"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 	"github.com/certfarm/certfarm/internal/store/storetest"
 )
+
+// Who is silent has not come back, whatever else of the node answers.
+func TestASilentTargetIsNotBack(t *testing.T) {
+	silent, serving := []farm.Sight{{Error: "refused"}}, []farm.Sight{{Answered: true}}
+	for name, c := range map[string]struct {
+		was  farm.Place
+		is   glance
+		want bool
+	}{
+		"reached again, and serves":     {farm.Place{Reach: farm.ReachHalf, Sights: serving}, glance{reach: farm.ReachUp, sights: serving}, true},
+		"reached again, but silent":     {farm.Place{Reach: farm.ReachDown, Sights: silent}, glance{reach: farm.ReachUp, sights: silent}, false},
+		"serves since, was reached":     {farm.Place{Reach: farm.ReachUp, Sights: silent}, glance{reach: farm.ReachUp, sights: serving}, true},
+		"serves, but cannot be reached": {farm.Place{Reach: farm.ReachDown, Sights: silent}, glance{reach: farm.ReachHalf, sights: serving}, false},
+		"was never away":                {farm.Place{Reach: farm.ReachUp, Sights: serving}, glance{reach: farm.ReachUp, sights: serving}, false},
+		"seen for the first time":       {farm.Place{}, glance{reach: farm.ReachUp, sights: serving}, false},
+	} {
+		if got := answersAgain(c.was, c.is); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// A controller that is stopped while it starts has not failed.
+func TestAControllerThatIsStoppedAtItsStart(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	c := New(Config{Store: storetest.SQLite(t, store.Options{})})
+	stop()
+	if err := c.Run(ctx); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
 
 // What a target goes back to is what must be seen after a restore. A look that
 // met nobody is no reason to believe a restore unseen: a crash test found nodes

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -19,7 +20,10 @@ func (c *Controller) noticedAll(ctx context.Context, tx *store.Tx, farmName stri
 		if err != nil {
 			return false, err
 		}
-		return false, observe(ctx, tx, farmName, site.Name, l.glances)
+		if err := observe(ctx, tx, farmName, site.Name, l.glances); err != nil {
+			return false, err
+		}
+		return observing(ctx, tx, farmName, site.Name)
 	}
 	running, err := tx.RunningRollouts(ctx, farmName, site.Name)
 	if err != nil || len(running) > 0 {
@@ -39,24 +43,14 @@ func (c *Controller) noticedAll(ctx context.Context, tx *store.Tx, farmName stri
 // looked at again soon.
 func (c *Controller) noticed(ctx context.Context, tx *store.Tx, farmName string, site farm.Site, g glance) (late bool, err error) {
 	p, err := tx.Place(ctx, farmName, g.target)
+	if errors.Is(err, store.ErrNotFound) || err == nil && p.Released {
+		return false, nil // taken out of farm.yaml meanwhile
+	}
 	if err != nil {
 		return false, err
 	}
 	was := p
-	back := g.reach == farm.ReachUp && was.Reach != farm.ReachUp && was.Reach != farm.ReachUnknown
-	p.Reach, p.Drift = g.reach, g.drift
-	if p.Reach != was.Reach || p.Drift != was.Drift {
-		p.Since = tx.Now()
-	}
-	if p.Drift == "" && p.Late != "" { // a person brought it up to date
-		p.Late, p.Tries = "", 0
-	}
-	if seen(was.Sights) != seen(g.sights) || p.Reach != was.Reach || p.Drift != was.Drift {
-		p.Sights, p.Looked = g.sights, tx.Now()
-	}
-	if back {
-		p.Again = time.Time{} // it answers: try at once
-	}
+	p = after(was, g, tx.Now())
 	if !reflect.DeepEqual(p, was) {
 		if err := tx.PutPlace(ctx, p); err != nil {
 			return false, err
@@ -65,7 +59,7 @@ func (c *Controller) noticed(ctx context.Context, tx *store.Tx, farmName string,
 	if err := noticedEvents(ctx, tx, site, was, p); err != nil {
 		return false, err
 	}
-	if back {
+	if answersAgain(was, g) {
 		if err := c.retryNow(ctx, tx, farmName, site.Name); err != nil {
 			return false, err
 		}
@@ -80,6 +74,33 @@ func seen(sights []farm.Sight) string {
 		fmt.Fprintln(&b, s.Endpoint.Address, s.Answered, s.Fingerprint, s.Trusted, s.Distrust)
 	}
 	return b.String()
+}
+
+// after is what is known of a target after a glance.
+func after(p farm.Place, g glance, now time.Time) farm.Place {
+	was := p
+	p.Reach, p.Drift, p.Foreign = g.reach, g.drift, g.drift != "" && !g.ours
+	changed := p.Reach != was.Reach || p.Drift != was.Drift
+	if changed {
+		p.Since = now
+	}
+	if p.Drift == "" && p.Late != "" { // a person brought it up to date
+		p.Late, p.Tries = "", 0
+	}
+	if changed || seen(was.Sights) != seen(g.sights) {
+		p.Sights, p.Looked = g.sights, now
+	}
+	if g.reach == farm.ReachUp && was.Reach != farm.ReachUp && was.Reach != farm.ReachUnknown {
+		p.Again = time.Time{} // it answers: try at once
+	}
+	return p
+}
+
+// answersAgain reports that a target that could not be reached, or was silent, can
+// be worked on and serves. One that is silent is not back yet.
+func answersAgain(was farm.Place, g glance) bool {
+	away := was.Reach != farm.ReachUp && was.Reach != farm.ReachUnknown
+	return g.reach == farm.ReachUp && !probe.Silent(g.sights) && (away || probe.Silent(was.Sights))
 }
 
 // retryNow rolls a restored version out again at once: the node that failed
@@ -99,17 +120,14 @@ func (c *Controller) retryNow(ctx context.Context, tx *store.Tx, farmName, site 
 // heal begins a one-target rollout where the target does not serve what it
 // should, it can be worked on, and what it serves is nobody else's.
 func (c *Controller) heal(ctx context.Context, tx *store.Tx, site farm.Site, p farm.Place, ours bool) error {
-	if p.Drift == "" || p.Reach != farm.ReachUp || !ours || p.Again.After(tx.Now()) {
+	if p.Drift == "" || p.Reach != farm.ReachUp || p.Again.After(tx.Now()) {
 		return nil
-	}
-	if site.Policy.Drift == farm.Report && p.Late == "" {
-		return nil
-	}
-	if held, err := tx.Word(ctx, p.Farm, wordHeld+p.Target.Node); err != nil || held != "" {
-		return err
 	}
 	v, err := tx.Version(ctx, p.Farm, p.Desired[0])
 	if err != nil || v.State != farm.VersionGood {
+		return err
+	}
+	if may, err := mayHeal(ctx, tx, site, p, v, ours); err != nil || !may {
 		return err
 	}
 	reason := reasonDrift
@@ -120,26 +138,47 @@ func (c *Controller) heal(ctx context.Context, tx *store.Tx, site farm.Site, p f
 	return err
 }
 
-func noticedEvents(ctx context.Context, tx *store.Tx, site farm.Site, was, is farm.Place) error {
-	e := farm.Event{Farm: is.Farm, Site: site.Name, Node: is.Target.Node, Target: is.Target.Name}
-	if is.Reach != was.Reach && was.Reach != farm.ReachUnknown {
-		e.Kind, e.Level, e.Text = "target."+string(is.Reach), farm.Warn, is.Target.Name+" cannot be reached and serves nothing"
-		switch is.Reach {
-		case farm.ReachHalf:
-			e.Text = is.Target.Name + " serves, but cannot be reached for deployment"
-		case farm.ReachUp:
-			e.Level, e.Text = farm.Info, is.Target.Name+" answers again"
-		}
-		if err := tell(ctx, tx, e); err != nil {
-			return err
-		}
+// mayHeal reports that nobody wants the target left as it is.
+func mayHeal(ctx context.Context, tx *store.Tx, site farm.Site, p farm.Place, v farm.Version, ours bool) (bool, error) {
+	held, err := tx.Word(ctx, p.Farm, wordHeld+p.Target.Node)
+	switch {
+	case err != nil || held != "":
+		return false, err
+	case !ours:
+		return mayReplace(ctx, tx, p, v)
 	}
-	if is.Drift == was.Drift {
+	return site.Policy.Drift != farm.Report || p.Late != "", nil
+}
+
+func noticedEvents(ctx context.Context, tx *store.Tx, site farm.Site, was, is farm.Place) error {
+	if err := tellReach(ctx, tx, was, is); err != nil || is.Drift == was.Drift {
+		return err
+	}
+	e := farm.Event{Farm: is.Farm, Site: site.Name, Node: is.Target.Node, Target: is.Target.Name}
+	e.Kind, e.Level, e.Text = "target.drift", farm.Warn, is.Target.Name+": "+is.Drift
+	switch {
+	case is.Drift == "":
+		e.Kind, e.Level, e.Text = "target.in-step", farm.Info, is.Target.Name+" serves what it should again"
+	case is.Foreign:
+		e.Hint = "it is left alone: `certfarm rollout approve " + site.Name + "` replaces it, `certfarm import " + site.Name + " …` makes it ours"
+	}
+	return tell(ctx, tx, e)
+}
+
+// tellReach tells that a target is reached in another way than before.
+func tellReach(ctx context.Context, tx *store.Tx, was, is farm.Place) error {
+	if is.Reach == was.Reach || was.Reach == farm.ReachUnknown {
 		return nil
 	}
-	e.Kind, e.Level, e.Text = "target.drift", farm.Warn, is.Target.Name+": "+is.Drift
-	if is.Drift == "" {
-		e.Kind, e.Level, e.Text = "target.in-step", farm.Info, is.Target.Name+" serves what it should again"
+	e := farm.Event{
+		Farm: is.Farm, Site: is.Target.Site, Node: is.Target.Node, Target: is.Target.Name, Kind: "target." + string(is.Reach),
+		Level: farm.Warn, Text: is.Target.Name + " cannot be reached and serves nothing",
+	}
+	switch is.Reach {
+	case farm.ReachHalf:
+		e.Text = is.Target.Name + " serves, but cannot be reached for deployment"
+	case farm.ReachUp:
+		e.Level, e.Text = farm.Info, is.Target.Name+" answers again"
 	}
 	return tell(ctx, tx, e)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -99,11 +100,19 @@ func overtaken(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
 
 // observe takes what the targets of a site serve for what they should hold, where
 // it is one of our versions. Where it is a certificate that the backup does not
-// know, a person must say what to do.
+// know, a person must say what to do. A target that is silent was not seen: where
+// all are, nothing is known of the site, and it is looked at again; else the silent
+// ones count as down, and what they serve when they answer is looked at then.
 func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances []glance) error {
 	versions, err := tx.Versions(ctx, farmName, site)
 	if err != nil {
 		return err
+	}
+	silent := slices.DeleteFunc(slices.Clone(glances), func(g glance) bool { return !probe.Silent(g.sights) })
+	for _, g := range silent {
+		if err := unseen(ctx, tx, farmName, g); err != nil {
+			return err
+		}
 	}
 	for _, g := range glances {
 		p, err := tx.Place(ctx, farmName, g.target)
@@ -114,13 +123,34 @@ func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances [
 			return unknown(ctx, tx, p, g)
 		}
 		if v := servedVersion(versions, g.sights); v != "" && !slices.Equal(p.Desired, []string{v}) {
-			p.Desired, p.Late, p.Drift = []string{v}, "", ""
+			p.Desired, p.Late, p.Drift, p.Foreign = []string{v}, "", "", false
 			if err := tx.PutPlace(ctx, p); err != nil {
 				return err
 			}
 		}
 	}
+	if len(silent) > 0 && len(silent) == len(glances) {
+		return nil
+	}
 	return observed(ctx, tx, farmName, site)
+}
+
+// unseen writes down that a target was silent when a restored farm was looked at:
+// what the backup says of it holds no more than that it was so once.
+func unseen(ctx context.Context, tx *store.Tx, farmName string, g glance) error {
+	p, err := tx.Place(ctx, farmName, g.target)
+	if err != nil || p.Reach == g.reach && probe.Silent(p.Sights) {
+		return err // said before
+	}
+	p.Reach, p.Drift, p.Since, p.Sights, p.Looked = g.reach, g.drift, tx.Now(), g.sights, tx.Now()
+	if err := tx.PutPlace(ctx, p); err != nil {
+		return err
+	}
+	return tell(ctx, tx, farm.Event{
+		Farm: p.Farm, Kind: "restore.silent", Level: farm.Warn, Site: p.Target.Site, Node: p.Target.Node, Target: p.Target.Name,
+		Text: p.Target.Name + " is silent: what it serves since the backup was made is not known",
+		Hint: fmt.Sprintf("a site of which no target answers waits; `certfarm renew %s` does not", p.Target.Site),
+	})
 }
 
 // servedVersion is the version that every endpoint that answers serves.
@@ -144,7 +174,7 @@ func unknown(ctx context.Context, tx *store.Tx, p farm.Place, g glance) error {
 	if p.Drift == g.drift {
 		return nil // said before
 	}
-	p.Drift, p.Since, p.Sights, p.Looked = g.drift, tx.Now(), g.sights, tx.Now()
+	p.Drift, p.Foreign, p.Since, p.Sights, p.Looked = g.drift, true, tx.Now(), g.sights, tx.Now()
 	if err := tx.PutPlace(ctx, p); err != nil {
 		return err
 	}

@@ -20,13 +20,17 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue/issuetest"
 	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
 // answers serves the controller's answers to challenges, and leads the balancer's
 // path to them.
-func (b *bed) answers() {
-	s := httptest.NewServer(b.Controller.ChallengeHandler())
+func (b *bed) answers() { b.leads(b.Controller.ChallengeHandler()) }
+
+// leads routes the balancer's challenge path to a handler.
+func (b *bed) leads(h http.Handler) {
+	s := httptest.NewServer(h)
 	b.t.Cleanup(s.Close)
 	b.Balancer.RouteChallenges(strings.TrimPrefix(s.URL, "http://"))
 }
@@ -76,9 +80,9 @@ func TestRenewHurriesAnOrderThatIsHeld(t *testing.T) {
 	b.mustHaveIssued(2)
 }
 
-// Past the last safe moment nothing holds an order back: the preflight may be the
-// one that is wrong.
-func TestPastTheLastSafeMomentNothingHolds(t *testing.T) {
+// What a preflight finds holds an order until half the time to the last safe
+// moment is gone: the preflight may be the one that is wrong.
+func TestAPreflightDelaysAndDoesNotForbid(t *testing.T) {
 	t.Parallel()
 	b, _ := serving(t, setting{
 		layout: lab.Layout{Nodes: 2}, ca: issuetest.Options{Profiles: map[string]time.Duration{"default": 24 * time.Hour}},
@@ -86,12 +90,12 @@ func TestPastTheLastSafeMomentNothingHolds(t *testing.T) {
 	b.Balancer.RouteChallenges("")
 	b.renew()
 	b.happens("preflight.wrong", "")
-	b.pass(21 * time.Hour)
+	b.pass(10 * time.Hour)
 	b.waits("the order is new")
 	if n := b.opened(); n != 1 {
 		t.Errorf("the CA opened %d orders, want the first", n)
 	}
-	b.pass(70 * time.Minute) // less than the last twelfth, two hours, is left
+	b.pass(70 * time.Minute) // the last safe moment is after 22 hours
 	b.until("the CA is asked", func(*store.Tx) (bool, error) { return b.opened() == 2, nil })
 	b.happens("order.failed", "") // it saw the same
 }
@@ -279,8 +283,8 @@ func TestProxyAndResolversAreUsed(t *testing.T) {
 			return strings.Replace(text, "farm: lab\n", "farm: lab\nproxy: "+p.URL+"\n", 1)
 		},
 		adjust: func(_ *bed, c *controller.Config) {
-			ask := c.Preflight
-			c.Preflight = func(ctx context.Context, q controller.PreflightQuestion) (bool, string, error) {
+			ask := c.Asker
+			c.Asker = func(ctx context.Context, q http01.Ask) []http01.Finding {
 				questions.mu.Lock()
 				questions.all = append(questions.all, q.Resolvers["."]...)
 				questions.mu.Unlock()

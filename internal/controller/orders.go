@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 			return err
 		}
 	}
+	if o.order.External != "" {
+		return nil // who asked for it is waiting
+	}
 	if err := tellOrder(ctx, tx, was, o); err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func hold(ctx context.Context, tx *store.Tx, o ordered) error {
 	if err != nil {
 		return err
 	}
-	a, err := tx.Account(ctx, o.order.Farm, i.Name, i.Directory)
+	a, err := tx.Account(ctx, o.order.Farm, i.Name, cmp.Or(o.order.External, i.Directory))
 	if err != nil {
 		return err
 	}
@@ -87,6 +91,10 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 	case is.State == farm.OrderFailed && was.State != is.State:
 		e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, is.Error)
 		e.Hint = "a new one is ordered by itself a day later, or at once with `certfarm renew " + is.Site + "`"
+		if is.Ours {
+			e.Text += "; the controller was not there when the CA asked"
+			e.Hint = "a new one is ordered at once, unless this happened before within a day"
+		}
 	case is.Error != "" && was.Error == "":
 		e.Kind, e.Level = "order.error", farm.Warn
 		e.Text = fmt.Sprintf("order for %s: %s", names, is.Error)

@@ -3,6 +3,7 @@ package controller_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -125,10 +126,79 @@ func TestPauseResumeAndAbort(t *testing.T) {
 	_, err = b.Controller.Tell(b.ctx, b.Farm, b.Site, controller.Approve, "", "somebody")
 	refused(t, err, "approval")
 	tell(controller.Abort)
-	if r := b.ended(farm.RolledBack, 3); !strings.Contains(r.Why, "aborted by somebody") {
-		t.Errorf("why: %s", r.Why)
+	r3 := b.ended(farm.RolledBack, 3)
+	if !strings.Contains(r3.Why, "aborted by somebody") {
+		t.Errorf("why: %s", r3.Why)
 	}
 	b.allServe(v2)
+
+	// What a person ended is begun again by a person: no hour brings it, and no check.
+	e := b.happens("rollout.restored", "")
+	if !strings.Contains(e.Hint, "not tried again by itself") {
+		t.Errorf("%+v", e)
+	}
+	b.rests()
+	for range 2 {
+		b.pass(7 * time.Hour)
+		b.look()
+		b.rests()
+	}
+	b.allServe(v2)
+	d := b.describe()
+	if len(b.rollouts()) != 3 || d.Certificate.Retries != 0 || !d.Certificate.Retry.IsZero() {
+		t.Errorf("%d rollouts, %d retries, the next at %s", len(b.rollouts()), d.Certificate.Retries, d.Certificate.Retry)
+	}
+	if len(d.Attention) != 1 || !strings.Contains(d.Attention[0], "aborted by somebody") || !strings.Contains(d.Verdict, "aborted by somebody") {
+		t.Errorf("the status does not say so: %q, %q", d.Attention, d.Verdict)
+	}
+	tell(controller.Approve)
+	if again := b.soak(farm.Done, 4); again.To.ID != r3.To.ID {
+		t.Errorf("%s was rolled out, want what was aborted", again.To.ID)
+	}
+	b.mustHaveIssued(3)
+	b.rests()
+	if d := b.describe(); len(d.Attention) != 0 {
+		t.Errorf("%q", d.Attention)
+	}
+}
+
+// A version after the one that a person aborted goes out by itself.
+func TestANewerVersionThanTheAbortedOneIsRolledOut(t *testing.T) {
+	t.Parallel()
+	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 2}})
+	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", true))
+	b.renew()
+	b.waits("frozen")
+	b.tell(controller.Abort)
+	b.ended(farm.RolledBack, 2)
+	must(t, b.Controller.Freeze(b.ctx, b.Farm, "somebody", false))
+	b.rests()
+	b.allServe(v1)
+	b.renew()
+	b.allServe(b.fingerprint(b.ended(farm.Done, 3).To.ID))
+	b.mustHaveIssued(3)
+}
+
+// An imported certificate will do, though its key is of another type than
+// farm.yaml asks for, until farm.yaml asks for something else.
+func TestAnImportedCertificateOfAnotherKeyTypeIsKept(t *testing.T) {
+	t.Parallel()
+	s, keys := newStranger(t), regexp.MustCompile(`(?m)^    keys: .*$`)
+	b, _ := serving(t, setting{layout: lab.Layout{Nodes: 2}, edit: func(b *bed, text string) string {
+		return keys.ReplaceAllString(s.trusted(b, text), "    keys: [ec384]")
+	}})
+	own := s.issue(time.Now().AddDate(0, 3, 0), b.Layout.Names...)
+	_, err := b.Controller.Import(b.ctx, b.Farm, b.Site, own.chain, farm.NewSecret(own.key), "somebody")
+	must(t, err)
+	b.soak(farm.Done, 2)
+	b.pass(24 * time.Hour)
+	b.rests()
+	b.allServe(own.fingerprint)
+	b.mustHaveIssued(1)
+	b.rewrite(func(text string) string { return keys.ReplaceAllString(text, "    keys: [rsa2048]") })
+	b.apply()
+	b.soak(farm.Done, 3)
+	b.mustHaveIssued(2)
 }
 
 // soak passes the time that a rollout watches what it has made live, a minute at

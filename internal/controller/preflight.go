@@ -1,21 +1,164 @@
 package controller
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/prove/http01"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
-// An Asker is a Preflight that asks over HTTP what a CA would ask.
-type Asker struct {
-	Port int // where the CA asks; 0: 80, as every public CA does
+// A Finding is one cell of a preflight's matrix: what came of asking for one
+// thing at one place.
+type Finding struct {
+	Check   string      `json:"check" enum:"http-01,dns-01,dns-persist-01,caa"`
+	Name    string      `json:"name"`
+	Node    string      `json:"node,omitzero" doc:"the node that was asked; none: an address that DNS gives for the name"`
+	Address string      `json:"address,omitzero" doc:"IP that was asked, or the DNS name that the finding is about"`
+	Verdict http01.Sort `json:"verdict" enum:"right,wrong,cannot tell"`
+	Saw     string      `json:"saw"`
+	Remedy  string      `json:"remedy,omitzero"`
 }
 
-// Preflight asks every address of the names.
-func (a Asker) Preflight(ctx context.Context, q PreflightQuestion) (hold bool, why string, err error) {
-	findings := http01.Preflight(ctx, http01.Ask{
-		Names: q.Names, Token: q.Token, Want: q.Value, Resolvers: q.Resolvers, Port: a.Port,
+// String tells a finding in one line.
+func (f Finding) String() string {
+	at := ""
+	switch {
+	case f.Node != "":
+		at = " at node " + f.Node
+	case f.Address != "":
+		at = " at " + f.Address
+	}
+	text := fmt.Sprintf("%s of %s%s is %s: %s", f.Check, f.Name, at, f.Verdict, f.Saw)
+	if f.Remedy != "" {
+		text += "; " + f.Remedy
+	}
+	return text
+}
+
+// heldBy says which findings hold an order back, in words; empty: none does. Only
+// what was seen to be wrong does: what cannot be told from here the CA may see.
+func heldBy(all []Finding) string {
+	var texts []string
+	for _, f := range all {
+		if f.Verdict == http01.Wrong {
+			texts = append(texts, f.String())
+		}
+	}
+	const most = 5
+	if more := len(texts) - most; more > 0 {
+		texts = append(texts[:most], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, "\n")
+}
+
+// A preflight asks before an order what the CA will ask in it.
+type preflight struct {
+	c           *Controller
+	farm, site  string
+	names       []string
+	validations []farm.Validation
+	settings    store.Settings
+	issuer      farm.Issuer
+	account     store.Account
+	nodes       []farm.Node // those that answer behind the balancer
+	seed        string      // what random tokens are made from
+}
+
+// look asks for each name what its method asks, and whether the CA may issue for
+// it at all. An error is ours; what others do wrong is a finding.
+func (p preflight) look(ctx context.Context) ([]Finding, error) {
+	all, err := p.methods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, p.caa(ctx)...)
+	slices.SortStableFunc(all, func(a, b Finding) int {
+		return cmp.Compare(slices.Index(p.names, a.Name), slices.Index(p.names, b.Name))
 	})
-	hold, why = http01.Verdict(findings, q.PastSafe)
-	return hold, why, ctx.Err()
+	return all, nil
+}
+
+// methods asks for each name what its method asks.
+func (p preflight) methods(ctx context.Context) ([]Finding, error) {
+	var order []farm.Validation
+	groups := map[string][]string{} // names by how they are proven
+	for _, name := range p.names {
+		v := farm.ValidationOf(p.validations, name)
+		id := fmt.Sprint(v)
+		if groups[id] == nil {
+			order = append(order, v)
+		}
+		groups[id] = append(groups[id], name)
+	}
+	found := make([][]Finding, len(order))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, v := range order {
+		g.Go(func() (err error) {
+			found[i], err = p.method(ctx, v, groups[fmt.Sprint(v)], fmt.Sprint(p.seed, " ", i))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("preflight of %s: %w", p.site, err)
+	}
+	return slices.Concat(found...), nil
+}
+
+// method asks what one method asks for the names that it is for.
+func (p preflight) method(ctx context.Context, v farm.Validation, names []string, seed string) ([]Finding, error) {
+	switch v.Method {
+	case farm.HTTP01:
+		return p.overHTTP(ctx, v, names, seed)
+	case farm.DNS01:
+		return p.overDNS(ctx, v, names, seed)
+	}
+	return p.persistent(ctx, names), nil
+}
+
+// proving is one of the validations with what answering for it takes.
+func (p preflight) proving(v farm.Validation) Proving {
+	return Proving{
+		Farm: p.farm, Validation: v, Settings: p.settings, Thumbprint: p.account.Thumbprint, Commands: p.c.Commands, Helper: p.c.Helper,
+	}
+}
+
+// overHTTP asks every address and node for a random token, which is put up as a
+// CA's would be.
+func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []string, seed string) (all []Finding, err error) {
+	solver, err := p.c.Solver(ctx, p.proving(v), p.c)
+	if err != nil {
+		return nil, err
+	}
+	ch := farm.Challenge{Type: farm.HTTP01, Name: names[0]}
+	ch.Token, ch.Value = http01.Question(seed)
+	if v.Via == farm.Stateless {
+		ch.Token, ch.Value = http01.StatelessQuestion(seed, p.account.Thumbprint)
+	}
+	receipt, err := solver.Present(ctx, ch)
+	if err != nil {
+		// The order would fail at the same place, before the CA is asked.
+		return []Finding{{
+			Check: farm.HTTP01, Name: names[0], Verdict: http01.Unclear, Saw: err.Error(), Remedy: "the answer must be put up before it can be asked for",
+		}}, nil
+	}
+	ask := http01.Ask{
+		Site: p.site, Names: names, Token: ch.Token, Want: ch.Value, How: v, Resolvers: p.settings.Resolvers,
+		Port: p.c.CAPort, Public: p.issuer.Roots == "",
+	}
+	for _, n := range p.nodes {
+		if slices.Contains(v.Nodes, n.Name) {
+			ask.Nodes = append(ask.Nodes, http01.NodeAddress{Name: n.Name, Address: n.Address})
+		}
+	}
+	for _, f := range p.c.Asker(ctx, ask) {
+		all = append(all, Finding{farm.HTTP01, f.Name, f.Node, f.Address, f.Verdict, f.Saw, f.Remedy})
+	}
+	return all, solver.CleanUp(context.WithoutCancel(ctx), ch, receipt)
 }

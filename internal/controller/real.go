@@ -14,7 +14,6 @@ import (
 	"github.com/certfarm/certfarm/internal/issue/acme"
 	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/probe"
-	"github.com/certfarm/certfarm/internal/prove"
 	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
@@ -29,13 +28,13 @@ func Real(s *store.Store, keys *secret.Keyring, log *slog.Logger) (Config, io.Cl
 	lines := &lines{}
 	return Config{
 		Store: s, Keys: keys, Log: log,
-		Kinds:     target.All(),
-		Hosts:     lines.host,
-		Issuers:   newIssuer,
-		Solvers:   map[string]prove.Solver{"http-01/gateway": http01.Gateway{Board: newBoard(s)}},
-		Prober:    probe.TLS{},
-		Preflight: Asker{}.Preflight,
-		Notifier:  notify.Log{Logger: log},
+		Kinds:    target.All(),
+		Hosts:    lines.host,
+		Issuers:  newIssuer,
+		Solver:   newWays(s).solver,
+		Prober:   probe.TLS{},
+		Asker:    http01.Preflight,
+		Notifier: notify.Log{Logger: log},
 	}, lines
 }
 

@@ -39,6 +39,18 @@ func (b *bed) calm() {
 // backup.
 func (b *bed) restore(backup []byte) {
 	b.t.Helper()
+	b.restoreOnly(backup)
+	b.until("the site was looked at", func(tx *store.Tx) (bool, error) {
+		known, err := tx.Word(b.ctx, b.Farm, "observed "+b.Site)
+		alarms, err2 := tx.Events(b.ctx, b.Farm, store.EventQuery{Kind: "restore.unknown"})
+		return known != "" || len(alarms) > 0, errors.Join(err, err2)
+	})
+	b.rests()
+}
+
+// restoreOnly does not wait for anything.
+func (b *bed) restoreOnly(backup []byte) {
+	b.t.Helper()
 	b.restart(func() {
 		db := filepath.Join(b.Layout.Dir, "controller", "certfarm.db")
 		lost, err := filepath.Glob(db + "*")
@@ -51,12 +63,6 @@ func (b *bed) restore(backup []byte) {
 		must(b.t, s.Restore(b.ctx, bytes.NewReader(backup)))
 		must(b.t, s.Close())
 	})
-	b.until("the site was looked at", func(tx *store.Tx) (bool, error) {
-		known, err := tx.Word(b.ctx, b.Farm, "observed "+b.Site)
-		alarms, err2 := tx.Events(b.ctx, b.Farm, store.EventQuery{Kind: "restore.unknown"})
-		return known != "" || len(alarms) > 0, errors.Join(err, err2)
-	})
-	b.rests()
 }
 
 // A restored backup is of some time ago. What the targets serve is adopted where
@@ -110,7 +116,9 @@ func TestARestoredBackupPutsNothingBack(t *testing.T) {
 		return was != nil, err
 	})
 	b.ended(farm.RolledBack, 2)
-	b.pass(61 * time.Minute) // and later everybody was glad of it
+	b.rests()
+	_, err = b.Controller.Tell(b.ctx, b.Farm, b.Site, controller.Approve, "", "somebody") // and later everybody was glad of it
+	must(t, err)
 	b.waits("approval")
 	_, err = b.Controller.Tell(b.ctx, b.Farm, b.Site, controller.Approve, "", "somebody")
 	must(t, err)
@@ -157,6 +165,37 @@ func TestARestoredBackupLeavesUnknownCertificatesAlone(t *testing.T) {
 	must(t, err)
 	b.until("it is adopted", func(*store.Tx) (bool, error) { d := b.describe(); return d.Version == v2 && d.InStep == 2, nil })
 	b.allServe(v2)
+}
+
+// Who is silent was not seen. Where that is every target, nothing is known of the
+// site, and nothing is ordered before one answers or a person says so.
+func TestARestoredSiteOfSilentTargetsIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	b, _ := serving(t, setting{layout: lab.Layout{Nodes: 2}})
+	was := b.backup()
+	past, first := time.Now().Add(-time.Hour), b.describe().Versions[0]
+	b.renew()
+	v2 := b.fingerprint(b.ended(farm.Done, 2).To.ID)
+	must(t, b.CA.SetARI(first.Leaves[0].Chain, issuetest.Window{Start: past.Add(-time.Hour), End: past}))
+	b.set("web1", lab.Down)
+	b.set("web2", lab.Down)
+	b.restoreOnly(was)
+	if e := b.happens("restore.silent", ""); e.Hint == "" {
+		t.Errorf("%+v", e)
+	}
+	b.pass(2 * time.Hour) // what the backup knows is due
+	b.look()
+	b.pass(10 * time.Minute)
+	if d := b.describe(); d.InStep != 0 {
+		t.Errorf("%d targets count as in step, and none was seen", d.InStep)
+	}
+	b.mustHaveIssued(2)
+	b.set("web1", lab.NoFault)
+	b.set("web2", lab.NoFault)
+	b.happens("restore.unknown", "")
+	b.rests()
+	b.allServe(v2)
+	b.mustHaveIssued(2)
 }
 
 // A person may also have it replaced.

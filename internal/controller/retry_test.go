@@ -33,6 +33,25 @@ func TestARestoredVersionIsTriedAgainWhenTheNodeAnswers(t *testing.T) {
 	b.mustHaveIssued(2)
 }
 
+// The node is back before anybody looked: that the rollout could not reach it is
+// enough to try at once when it answers.
+func TestARestoredVersionIsTriedAgainThoughNobodySawTheNodeAway(t *testing.T) {
+	t.Parallel()
+	b, _ := serving(t, setting{})
+	b.set("web2", lab.SSHDown)
+	b.renew()
+	b.until("it goes back", func(*store.Tx) (bool, error) {
+		all := b.rollouts()
+		return len(all) == 2 && all[0].Back != "", nil
+	})
+	b.set("web2", lab.NoFault) // looks wait while a rollout runs
+	r := b.ended(farm.RolledBack, 2)
+	if again := b.ended(farm.Done, 3); again.To.ID != r.To.ID || again.Reason != "tried again" {
+		t.Errorf("%q brought %s, want %s again", again.Reason, again.To.ID, r.To.ID)
+	}
+	b.mustHaveIssued(2)
+}
+
 // Where the node always answered, the same version is tried again after an hour,
 // and then every six.
 func TestARestoredVersionIsTriedAgainAfterAnHourThenSix(t *testing.T) {

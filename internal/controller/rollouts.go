@@ -47,6 +47,9 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 	if err != nil {
 		return false, err
 	}
+	if r.Assent, err = assented(ctx, tx, farmName, site.Name); err != nil {
+		return false, err
+	}
 	if err := tx.PutRollout(ctx, r); err != nil {
 		return false, err
 	}
@@ -144,8 +147,15 @@ func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) e
 		if err != nil {
 			return err
 		}
+		was := p
 		c.settle(&p, r, s, forward, tx.Now())
 		if err := tx.PutPlace(ctx, p); err != nil {
+			return err
+		}
+		if forward {
+			continue // what is absent was told
+		}
+		if err := tellReach(ctx, tx, was, p); err != nil {
 			return err
 		}
 	}
@@ -164,12 +174,21 @@ func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) e
 // settle says what a target should hold after the rollout.
 func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward bool, now time.Time) {
 	switch {
+	case s.State == farm.Gone:
+		// It is left as it is.
+	case s.State == farm.Left:
+		if forward { // what is there was written down when it was seen
+			p.Desired, p.Late = s.To, r.To.ID
+		}
 	case s.State == farm.Verified:
+		p.Foreign = false
 		p.Desired, p.Late, p.Tries, p.Again = s.To, "", 0, time.Time{}
 		if r.Reason == reasonDrift { // whatever undoes it may do so again: no hurry then
 			p.Again = now.Add(c.Pace.Look)
 		}
 		p.Reach, p.Drift, p.Since = farm.ReachUp, "", now
+	case forward && r.Abort != "" && !s.Touched:
+		// A person ended it before its turn came.
 	case forward:
 		// Absent, put back by itself, or stuck: it is late, and brought there by a
 		// rollout of its own.
@@ -179,16 +198,34 @@ func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward 
 		if s.State == farm.Absent {
 			p.Reach, p.Again = farm.ReachDown, time.Time{}
 		}
+	default:
+		c.setBack(p, s, now)
+	}
+}
+
+// setBack says what is known of a target after a rollout that put all back.
+func (c *Controller) setBack(p *farm.Place, s farm.Step, now time.Time) {
+	switch {
 	case s.State == farm.Stuck:
 		p.Drift, p.Since = "could not be put back: "+s.Error, now
 		if len(p.Desired) > 0 { // whatever the policy on drift: we left it so
 			p.Late = p.Desired[0]
 		}
+	case s.State == farm.Absent:
+		p.Reach, p.Since = farm.ReachDown, now
 	case s.Fault != farm.NoFault:
 		p.Tries++
 		p.Again = now.Add(c.backoff(p.Tries))
+		if s.Lost && p.Tries <= atOnce && p.Reach != farm.ReachDown {
+			p.Reach, p.Since = farm.ReachHalf, now // so that the first look that reaches it knows
+		}
 	}
 }
+
+// atOnce is how often in a row a target that the rollout could not reach is tried
+// again as soon as a look reaches it, though none saw it away. One that every look
+// reaches and no rollout does is tried with the usual pauses.
+const atOnce = 3
 
 // backoff is when the same version is tried again after it was restored: an hour,
 // then every six.
@@ -218,6 +255,9 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 		if faulty {
 			cert.Failures++
 		}
+	case aborted(r):
+		cert.Aborted, cert.AbortedBy = r.To.ID, r.Abort
+		cert.Retries, cert.Retry = 0, time.Time{}
 	case r.Superseded && r.Outcome != farm.Done:
 		// What became of it says nothing of the newer version that waits.
 	case r.Outcome == farm.RolledBack || r.Outcome == farm.RolledBackPart:
@@ -227,6 +267,11 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 		cert.Retries, cert.Retry = 0, time.Time{}
 	}
 	return tx.PutCertificate(ctx, cert)
+}
+
+// aborted reports that a person ended a rollout before it had done what it could.
+func aborted(r farm.Rollout) bool {
+	return r.Abort != "" && r.Outcome != farm.Done && r.Outcome != farm.DonePartly
 }
 
 // condemn marks a version that no target may serve: it is never rolled out again,
@@ -259,8 +304,14 @@ func endEvent(r farm.Rollout) farm.Event {
 	case farm.Done, farm.Superseded:
 	case farm.DonePartly:
 		e.Level, e.Hint = farm.Warn, "what is late is brought up to date by itself when it answers"
+		if slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.State == farm.Left }) {
+			e.Hint = "what serves somebody's valid certificate is left alone: `certfarm rollout approve " + r.Site + "` replaces it"
+		}
 	default:
 		e.Level, e.Hint = farm.Alarm, "the same version is tried again by itself; nothing new is ordered"
+		if r.Abort != "" {
+			e.Hint = "it is not tried again by itself: `certfarm rollout approve " + r.Site + "` does, `certfarm renew " + r.Site + "` orders a new one"
+		}
 	}
 	return e
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/prove"
+	"github.com/certfarm/certfarm/internal/prove/http01"
 )
 
 // equip puts the life between a controller and everything outside of it. Changed
@@ -41,19 +42,17 @@ func (l *life) equip(c *controller.Config, changed func(node string)) {
 		}
 		return a, err // its requests are cut at the CA
 	}
-	for way, s := range c.Solvers {
-		c.Solvers[way] = mortalSolver{s, l}
+	solver := c.Solver
+	c.Solver = func(ctx context.Context, p controller.Proving, cc controller.Context) (prove.Solver, error) {
+		s, err := solver(ctx, p, cc)
+		return mortalSolver{s, l}, err
 	}
 	c.Prober = mortalProber{c.Prober, l}
 	c.Notifier = mortalNotifier{c.Notifier, l}
-	if ask := c.Preflight; ask != nil {
-		c.Preflight = func(ctx context.Context, q controller.PreflightQuestion) (hold bool, why string, err error) {
-			hold, err = read(l, "preflight", func() (hold bool, err error) {
-				hold, why, err = ask(ctx, q)
-				return hold, err
-			})
-			return hold, why, err
-		}
+	ask := c.Asker
+	c.Asker = func(ctx context.Context, a http01.Ask) []http01.Finding {
+		all, _ := read(l, "preflight", func() ([]http01.Finding, error) { return ask(ctx, a), nil })
+		return all
 	}
 }
 

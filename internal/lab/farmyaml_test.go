@@ -19,7 +19,6 @@ func vocabulary() config.Vocabulary {
 		Kinds: map[string]config.Kind{"nginx": {Check: func(options []byte) (string, string, []byte, error) {
 			return "file of webd", "webd", options, nil
 		}}},
-		Validations:   map[string][]string{"http-01": {"gateway"}},
 		InlineSecrets: true,
 	}
 }

@@ -121,7 +121,7 @@ func (l *Lab) StartController(ctx context.Context, how Controlling) (err error) 
 	if err != nil {
 		return err
 	}
-	c.Preflight = controller.Asker{Port: port}.Preflight
+	c.CAPort = port
 	if how.Adjust != nil {
 		how.Adjust(&c)
 	}
