@@ -244,6 +244,8 @@ func (s schema) sort() string {
 		return "name, list of names, or labels"
 	case len(s.OneOf) == 2 && s.OneOf[0].Type == "integer":
 		return "share"
+	case len(s.OneOf) == 2 && s.OneOf[0].Ref != "":
+		return s.OneOf[0].sort() + " or list"
 	case len(s.OneOf) == 2:
 		return "text or list"
 	case len(s.Enum) > 0:
@@ -260,8 +262,10 @@ func (s schema) sort() string {
 		return "[secret](#secrets)"
 	case inner.Ref != "", inner.Type != "", len(inner.OneOf) > 0:
 		return "name: " + inner.sort()
-	case s.Type == "object":
+	case s.Type == "object" && strings.Contains(s.Description, "kind"):
 		return "[options](targets.md#options)"
+	case s.Type == "object":
+		return "options"
 	}
 	return "text"
 }
@@ -269,10 +273,7 @@ func (s schema) sort() string {
 // anchor is the heading under which a struct stands.
 func anchor(ref string) string {
 	name := ref[strings.LastIndexByte(ref, '/')+1:]
-	if name == "sshLine" {
-		return "ssh"
-	}
-	return name
+	return cmp.Or(map[string]string{"sshLine": "ssh", "dnsWriter": "dns"}[name], name)
 }
 
 // optionsTable is what the kinds of target may be told, with the default of each.
@@ -415,6 +416,18 @@ func (m *manual) of(words []string) string {
 
 var commandLine = regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`)
 
+// takes reports whether a command with others below it also takes words of its
+// own, as its examples show.
+func (m *manual) takes(path, commands []string) bool {
+	example := regexp.MustCompile(`(?m)^  certfarm ` + strings.Join(append(slices.Clone(path), `([a-z]+)`), " "))
+	for _, shown := range example.FindAllStringSubmatch(m.of(path), -1) {
+		if !slices.Contains(commands, shown[1]) {
+			return true
+		}
+	}
+	return false
+}
+
 // check says what is wrong with the words behind `certfarm`.
 func (m *manual) check(words []string) string {
 	var path []string
@@ -430,6 +443,9 @@ func (m *manual) check(words []string) string {
 			break
 		}
 		word := strings.TrimRight(rest[0], "`.,:…")
+		if !slices.Contains(commands, word) && m.takes(path, commands) {
+			break
+		}
 		if !slices.Contains(commands, word) {
 			return fmt.Sprintf("there is no %q", word)
 		}

@@ -1,5 +1,6 @@
 // Package budget decides what a CA's limits still allow, from the orders that
-// are stored. It is a simple ceiling, below the limits of every CA that is
+// are stored. It is a simple ceiling for one account and one set of names, however
+// many sites ask for them, below the limits of every CA that is
 // known: of Let's Encrypt's five certificates a week for one set of names, one
 // is left to a person. It is pure.
 //
@@ -22,15 +23,18 @@ const (
 	Pause = 24 * time.Hour     // after an order that failed
 )
 
-// A Past order is one that was begun, whatever became of it.
+// A Past order is one that was begun, whatever became of it, for whichever site.
 type Past struct {
+	Issuer string // whose account it was begun with: limits are kept by account
 	Names  []string
 	Begun  time.Time
 	Failed time.Time // when it failed; zero: it did not
+	Ours   bool      // it failed since we were not there to answer the CA
 }
 
 // An Ask is what is wanted now.
 type Ask struct {
+	Issuer string
 	Names  []string
 	Orders int // one for each key type of the site; 0 stands for 1
 	// Forced says that a person wants it at once: it need not wait for the pause
@@ -52,7 +56,10 @@ func Allow(past []Past, ask Ask, now time.Time) Answer {
 	if want > Most {
 		return Answer{Why: fmt.Sprintf("%d orders at once are more than the %d that one set of names may have in a week; ask for fewer key types", want, Most)}
 	}
-	begun, failed := recent(past, ask.Names, now)
+	past = slices.DeleteFunc(slices.Clone(past), func(p Past) bool {
+		return p.Issuer != ask.Issuer || set(p.Names) != set(ask.Names)
+	})
+	begun, failed := recent(past, now)
 	if over := len(begun) + want - Most; over > 0 {
 		again := begun[over-1].Add(Span)
 		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last 7 days, and %d are allowed; ask again at %s", len(begun), Most, again.UTC().Format(time.RFC3339))}
@@ -63,17 +70,14 @@ func Allow(past []Past, ask Ask, now time.Time) Answer {
 	return Answer{OK: true}
 }
 
-// recent finds when the orders of the span were begun for the names, oldest
-// first, and when one of them failed last, if none has gone well since.
-func recent(past []Past, names []string, now time.Time) (begun []time.Time, failed time.Time) {
+// recent finds when the orders of the span were begun, oldest first, and when one
+// failed last, if none has gone well since and it is not forgiven.
+func recent(past []Past, now time.Time) (begun []time.Time, failed time.Time) {
 	for _, p := range past {
-		if set(p.Names) != set(names) {
-			continue
-		}
 		if p.Begun.Add(Span).After(now) {
 			begun = append(begun, p.Begun)
 		}
-		if p.Failed.After(failed) && !succeededAfter(past, p) {
+		if p.Failed.After(failed) && !succeededAfter(past, p) && !forgiven(past, p) {
 			failed = p.Failed
 		}
 	}
@@ -81,11 +85,20 @@ func recent(past []Past, names []string, now time.Time) (begun []time.Time, fail
 	return begun, failed
 }
 
-// succeededAfter reports that an order for the same names was begun after the
-// failure and has not failed: what was wrong is over.
+// succeededAfter reports that an order was begun after the failure and has not
+// failed: what was wrong is over.
 func succeededAfter(past []Past, failure Past) bool {
 	return slices.ContainsFunc(past, func(p Past) bool {
-		return p.Failed.IsZero() && p.Begun.After(failure.Failed) && set(p.Names) == set(failure.Names)
+		return p.Failed.IsZero() && p.Begun.After(failure.Failed)
+	})
+}
+
+// forgiven reports that a failure was our own silence, and the first such in a
+// day (those that were begun together are one): it says nothing of what the CA would see now, so that the next order need
+// not wait. A controller that dies each time waits like everybody.
+func forgiven(past []Past, failure Past) bool {
+	return failure.Ours && !slices.ContainsFunc(past, func(p Past) bool {
+		return p.Ours && !p.Begun.Equal(failure.Begun) && p.Failed.Before(failure.Failed) && p.Failed.Add(Pause).After(failure.Failed)
 	})
 }
 

@@ -26,9 +26,15 @@ func failed(d time.Duration) Past {
 	return Past{Names: names, Begun: now.Add(-d), Failed: now.Add(-d)}
 }
 
+// ours is an order that failed since nobody was there to answer the CA.
+func ours(begun, failed time.Duration) Past {
+	return Past{Names: names, Begun: now.Add(-begun), Failed: now.Add(-failed), Ours: true}
+}
+
 func TestAllow(t *testing.T) {
 	t.Parallel()
 	other := Past{Names: []string{"farm.test"}, Begun: now, Failed: now}
+	elsewhere := Past{Issuer: "another", Names: names, Begun: now, Failed: now}
 	for name, c := range map[string]struct {
 		past   []Past
 		orders int
@@ -46,6 +52,13 @@ func TestAllow(t *testing.T) {
 		"five at once":             {nil, 5, false, false, 0, "key types"},
 		"old orders":               {ago(7*day, 8*day, 9*day, 10*day), 1, false, true, 0, ""},
 		"other names":              {[]Past{other, other, other, other}, 1, false, true, 0, ""},
+		"another account":          {[]Past{elsewhere, elsewhere, elsewhere, elsewhere}, 1, false, true, 0, ""},
+		"our own silence":          {[]Past{ours(2*time.Hour, time.Hour)}, 1, false, true, 0, ""},
+		"of two begun together":    {[]Past{ours(2*time.Hour, time.Hour), ours(2*time.Hour, time.Hour-time.Minute)}, 1, false, true, 0, ""},
+		"silent twice in a day":    {[]Past{ours(20*time.Hour, 19*time.Hour), ours(2*time.Hour, time.Hour)}, 1, false, false, 23 * time.Hour, "failed"},
+		"silent again a day later": {[]Past{ours(26*time.Hour, 25*time.Hour), ours(2*time.Hour, time.Hour)}, 1, false, true, 0, ""},
+		"silent, failed before":    {[]Past{failed(2 * time.Hour), ours(2*time.Hour, time.Hour)}, 1, false, false, 22 * time.Hour, "failed"},
+		"silent, four begun":       {append(ago(day, 2*day, 3*day), ours(2*time.Hour, time.Hour)), 1, false, false, 4 * day, "4 orders"},
 		"after a failure":          {[]Past{failed(time.Hour)}, 1, false, false, 23 * time.Hour, "failed"},
 		"a person will not wait":   {[]Past{failed(time.Hour)}, 1, true, true, 0, ""},
 		"a day after a failure":    {[]Past{failed(day)}, 1, false, true, 0, ""},

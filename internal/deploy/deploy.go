@@ -5,6 +5,7 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -46,7 +47,14 @@ type Stage struct {
 	Names   []string
 	Bundles []farm.Bundle // one for each leaf; all of one version
 	Epoch   int64         // of the writer: names the staging folder, so that a stale call finds no path
+	// Tested says that the configuration of the reload group was tested a moment ago,
+	// at the Stage of another of its targets: it need not be tested again.
+	Tested bool
 }
+
+// ErrTest is what a Stage's error wraps where the server's own configuration does
+// not pass its test: every target of the reload group would meet the same.
+var ErrTest = errors.New("config test before anything was changed")
 
 // Installed is what a target holds. Leaves is empty where it holds nothing of use.
 type Installed struct {
@@ -61,4 +69,5 @@ type Receipt struct {
 	Note   json.RawMessage
 	NoUndo bool          `json:",omitempty"` // Restore cannot work
 	Lag    time.Duration `json:",omitempty"` // how long after Activate readers may still see the old one
+	Tested bool          `json:",omitempty"` // the configuration of the reload group passed its test
 }

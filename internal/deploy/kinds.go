@@ -22,15 +22,24 @@ type Kind struct {
 
 // Facts is what a target's options say to the rest of the house.
 type Facts struct {
-	Identity string // the physical place on its node, "file /etc/nginx/tls/shop.pem"
-	Group    string // the reload group on its node, "nginx /etc/nginx/nginx.conf"
-	Options  []byte // canonical JSON, defaults filled in
+	Identity string   // the physical place on its node, "file /etc/nginx/tls/shop.pem"
+	Places   []string // every physical place that it writes to, Identity among them
+	Group    string   // the reload group on its node, "nginx /etc/nginx/nginx.conf"
+	Options  []byte   // canonical JSON, defaults filled in
 }
 
 // Options is what a kind's option struct must offer.
 type Options interface {
 	// Facts checks the options. An error that is a *FieldError names the option.
 	Facts() (identity, group string, err error)
+}
+
+// Spread is what the options of a kind offer whose targets have more than one
+// physical place: the chain in one file, say, and the key in another.
+type Spread interface {
+	// Places lists them in the words of an identity. It is asked of options that
+	// Facts has found right.
+	Places() []string
 }
 
 // A FieldError is a mistake in one option.
@@ -68,8 +77,12 @@ func Define[C Options](k Kind, defaults C, open func(C, host.Host) Deployer) Kin
 		if err != nil {
 			return Facts{}, err
 		}
-		canonical, err := json.Marshal(c)
-		return Facts{Identity: identity, Group: group, Options: canonical}, err
+		facts := Facts{Identity: identity, Places: []string{identity}, Group: group}
+		if s, ok := any(c).(Spread); ok {
+			facts.Places = s.Places()
+		}
+		facts.Options, err = json.Marshal(c)
+		return facts, err
 	}
 	k.open = func(raw []byte, h host.Host) (Deployer, error) {
 		c, err := read(raw)

@@ -296,7 +296,7 @@ func start(t *testing.T, g *ground, database string) *rig {
 	c, lines := controller.Real(s, keys, slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(func() { must(t, lines.Close()) })
 	c.InPlace, c.Pace = true, pace
-	c.Preflight = controller.Asker{Port: gatewayPort}.Preflight
+	c.CAPort = gatewayPort
 	c.Hosts = r.trouble.on(t, g, c.Hosts)
 	r.Controller = controller.New(c)
 	g.hooks.set(r.ChallengeHandler())
@@ -355,7 +355,11 @@ func (r *rig) journal(t testing.TB) {
 // apply applies the farm.yaml.
 func (r *rig) apply(t testing.TB, policy string) {
 	t.Helper()
-	text := r.farmYAML(policy)
+	r.applyText(t, r.farmYAML(policy))
+}
+
+func (r *rig) applyText(t testing.TB, text []byte) {
+	t.Helper()
 	p, err := r.Plan(t.Context(), text, "farm.yaml")
 	if err != nil {
 		t.Fatalf("plan: %v\n%s", err, text)

@@ -107,25 +107,38 @@ func bad(f Facts) (time.Time, string) {
 	return always(), why
 }
 
-// changed compares with what the version was issued for. What is not known of
-// an imported version is no difference.
+// changed compares what farm.yaml asks for with what it asked for when the version
+// came: one that was imported will do, whatever it is, until farm.yaml asks for
+// something else.
 func changed(f Facts) (time.Time, string) {
-	have, want := f.Have, f.Want
-	var types []farm.KeyType
-	for _, l := range have.Leaves {
-		types = append(types, l.KeyType)
-	}
-	switch added, gone := differ(lower(have.Names), lower(want.Names)); {
+	was, want := askedFor(f.Have, f.Want), f.Want
+	switch added, gone := differ(lower(f.Have.Names), lower(want.Names)); {
 	case len(added)+len(gone) > 0:
 		return always(), "the names changed" + list("new", added) + list("gone", gone)
-	case !same(types, want.KeyTypes):
-		return always(), fmt.Sprintf("the key types changed from %v to %v", types, want.KeyTypes)
-	case have.Issuer != "" && have.Issuer != want.Issuer:
-		return always(), fmt.Sprintf("the issuer changed from %s to %s", have.Issuer, want.Issuer)
-	case have.Profile != "" && have.Profile != want.Profile:
-		return always(), fmt.Sprintf("the profile changed from %s to %q", have.Profile, want.Profile)
+	case !same(was.KeyTypes, want.KeyTypes):
+		return always(), fmt.Sprintf("the key types changed from %v to %v", was.KeyTypes, want.KeyTypes)
+	case was.Issuer != "" && was.Issuer != want.Issuer:
+		return always(), fmt.Sprintf("the issuer changed from %s to %s", was.Issuer, want.Issuer)
+	case was.Profile != "" && was.Profile != want.Profile:
+		return always(), fmt.Sprintf("the profile changed from %s to %q", was.Profile, want.Profile)
 	}
 	return time.Time{}, ""
+}
+
+// askedFor is what farm.yaml asked for when the version came. Where that is not
+// known of an imported one, it is what farm.yaml asks for now.
+func askedFor(have farm.Version, want Want) farm.Wanted {
+	switch {
+	case have.StandsFor != nil:
+		return *have.StandsFor
+	case have.Issuer == "":
+		return farm.Wanted{KeyTypes: want.KeyTypes}
+	}
+	was := farm.Wanted{Issuer: have.Issuer, Profile: have.Profile}
+	for _, l := range have.Leaves {
+		was.KeyTypes = append(was.KeyTypes, l.KeyType)
+	}
+	return was
 }
 
 func asked(f Facts) (time.Time, string) {

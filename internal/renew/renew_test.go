@@ -26,6 +26,13 @@ func facts(life time.Duration) Facts {
 	}
 }
 
+// imported makes the version one that a person imported, of another key type than
+// farm.yaml asks for.
+func imported(f *Facts) {
+	f.Have.Issuer, f.Have.Profile, f.Have.Leaves[0].KeyType = "", "", farm.RSA2048
+	f.Have.StandsFor = &farm.Wanted{KeyTypes: f.Want.KeyTypes, Issuer: f.Want.Issuer, Profile: f.Want.Profile}
+}
+
 func TestDue(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) time.Time { return begin.Add(d) }
@@ -36,28 +43,34 @@ func TestDue(t *testing.T) {
 		again  time.Duration
 		ask    bool
 	}{
-		"fresh":             {nil, day, "", 2 * day, true},
-		"none":              {func(f *Facts) { f.Have = farm.Version{} }, day, "no certificate yet", 0, false},
-		"revoked":           {func(f *Facts) { f.Have.State, f.Have.Reason = farm.VersionRevoked, "by the CA" }, day, "revoked: by the CA", 0, true},
-		"compromised":       {func(f *Facts) { f.Have.State = farm.VersionCompromised }, day, "compromised", 0, true},
-		"faulty":            {func(f *Facts) { f.Have.State = farm.VersionFaulty }, day, "faulty", 0, true},
-		"new name":          {func(f *Facts) { f.Want.Names = append(f.Want.Names, "a.farm.test") }, day, "new: a.farm.test", 0, true},
-		"name gone":         {func(f *Facts) { f.Want.Names = f.Want.Names[:1] }, day, "gone: farm.test", 0, true},
-		"other key":         {func(f *Facts) { f.Want.KeyTypes = []farm.KeyType{farm.RSA2048} }, day, "key types", 0, true},
-		"second key":        {func(f *Facts) { f.Want.KeyTypes = []farm.KeyType{farm.EC256, farm.RSA2048} }, day, "key types", 0, true},
-		"other issuer":      {func(f *Facts) { f.Want.Issuer = "zero" }, day, "issuer changed from le to zero", 0, true},
-		"other profile":     {func(f *Facts) { f.Want.Profile = "" }, day, "profile", 0, true},
-		"imported":          {func(f *Facts) { f.Have.Issuer, f.Have.Profile = "", "" }, day, "", 2 * day, true},
-		"a person asks":     {func(f *Facts) { f.Asked = "ada wants it" }, day, "ada wants it", 0, true},
-		"suggested":         {suggest(50*day, 40*day), 50 * day, "the CA suggests it", 0, true},
-		"not yet suggested": {suggest(50*day, 51*day), 50*day - time.Hour, "", 50 * day, false},
-		"ask again first":   {suggest(50*day, 49*day+time.Hour), 49 * day, "", 49*day + time.Hour, false},
-		"suggested late":    {suggest(85*day, 80*day), 67*day + 12*time.Hour, "too late", 0, false},
-		"late, in time":     {suggest(85*day, 80*day), 67 * day, "", 67*day + 12*time.Hour, false},
-		"no answer":         {func(f *Facts) { f.Suggest = farm.Suggestion{Leaf: "abc", Ask: at(61 * day)} }, 60 * day, "a third", 0, false},
-		"for another leaf":  {func(f *Facts) { f.Suggest = farm.Suggestion{Leaf: "old", Chosen: at(0), Ask: at(day)} }, 2 * day, "", 3 * day, true},
-		"a third is left":   {nil, 60 * day, "a third", 0, true},
-		"expired":           {nil, 90 * day, "expired at 2027-01-30", 0, false},
+		"fresh":                  {nil, day, "", 2 * day, true},
+		"none":                   {func(f *Facts) { f.Have = farm.Version{} }, day, "no certificate yet", 0, false},
+		"revoked":                {func(f *Facts) { f.Have.State, f.Have.Reason = farm.VersionRevoked, "by the CA" }, day, "revoked: by the CA", 0, true},
+		"compromised":            {func(f *Facts) { f.Have.State = farm.VersionCompromised }, day, "compromised", 0, true},
+		"faulty":                 {func(f *Facts) { f.Have.State = farm.VersionFaulty }, day, "faulty", 0, true},
+		"new name":               {func(f *Facts) { f.Want.Names = append(f.Want.Names, "a.farm.test") }, day, "new: a.farm.test", 0, true},
+		"name gone":              {func(f *Facts) { f.Want.Names = f.Want.Names[:1] }, day, "gone: farm.test", 0, true},
+		"other key":              {func(f *Facts) { f.Want.KeyTypes = []farm.KeyType{farm.RSA2048} }, day, "key types", 0, true},
+		"second key":             {func(f *Facts) { f.Want.KeyTypes = []farm.KeyType{farm.EC256, farm.RSA2048} }, day, "key types", 0, true},
+		"other issuer":           {func(f *Facts) { f.Want.Issuer = "zero" }, day, "issuer changed from le to zero", 0, true},
+		"other profile":          {func(f *Facts) { f.Want.Profile = "" }, day, "profile", 0, true},
+		"imported":               {func(f *Facts) { f.Have.Issuer, f.Have.Profile = "", "" }, day, "", 2 * day, true},
+		"imported, another key":  {func(f *Facts) { imported(f) }, day, "", 2 * day, true},
+		"imported, key since":    {func(f *Facts) { imported(f); f.Want.KeyTypes = []farm.KeyType{farm.EC384} }, day, "key types changed from [ec256] to [ec384]", 0, true},
+		"imported, issuer since": {func(f *Facts) { imported(f); f.Want.Issuer = "zero" }, day, "issuer changed from le to zero", 0, true},
+		"imported, names since":  {func(f *Facts) { imported(f); f.Want.Names = append(f.Want.Names, "more.test") }, day, "new: more.test", 0, true},
+		"imported long ago":      {func(f *Facts) { imported(f) }, 60 * day, "a third", 0, true},
+		"imported, not known":    {func(f *Facts) { imported(f); f.Have.StandsFor = nil }, day, "", 2 * day, true},
+		"a person asks":          {func(f *Facts) { f.Asked = "ada wants it" }, day, "ada wants it", 0, true},
+		"suggested":              {suggest(50*day, 40*day), 50 * day, "the CA suggests it", 0, true},
+		"not yet suggested":      {suggest(50*day, 51*day), 50*day - time.Hour, "", 50 * day, false},
+		"ask again first":        {suggest(50*day, 49*day+time.Hour), 49 * day, "", 49*day + time.Hour, false},
+		"suggested late":         {suggest(85*day, 80*day), 67*day + 12*time.Hour, "too late", 0, false},
+		"late, in time":          {suggest(85*day, 80*day), 67 * day, "", 67*day + 12*time.Hour, false},
+		"no answer":              {func(f *Facts) { f.Suggest = farm.Suggestion{Leaf: "abc", Ask: at(61 * day)} }, 60 * day, "a third", 0, false},
+		"for another leaf":       {func(f *Facts) { f.Suggest = farm.Suggestion{Leaf: "old", Chosen: at(0), Ask: at(day)} }, 2 * day, "", 3 * day, true},
+		"a third is left":        {nil, 60 * day, "a third", 0, true},
+		"expired":                {nil, 90 * day, "expired at 2027-01-30", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

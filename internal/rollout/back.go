@@ -30,11 +30,26 @@ func (v view) back() string {
 			absent++
 		}
 	}
-	nodes += max(0, absent-v.Policy.AbsentMax.Of(len(v.Steps)))
-	if budget := v.Policy.FailureBudget.Of(len(v.Steps)); nodes > budget && v.urgency == calm {
-		return fmt.Sprintf("%s, %d allowed: %s", count(nodes, "node fault"), budget, v.blame())
+	return v.overBudget(nodes, absent)
+}
+
+// overBudget says why so many node faults and absent targets are too many, or
+// nothing. Each target that is absent beyond absent_max counts as a node fault.
+func (v view) overBudget(nodes, absent int) string {
+	budget, most := v.Policy.FailureBudget.Of(len(v.Steps)), v.Policy.AbsentMax.Of(len(v.Steps))
+	over := max(0, absent-most)
+	if nodes+over <= budget || v.urgency != calm {
+		return ""
 	}
-	return ""
+	faults := fmt.Sprintf("%s, %d allowed", count(nodes, "node fault"), budget)
+	silent := fmt.Sprintf("%s absent, %d allowed", count(absent, "target"), most)
+	switch {
+	case over == 0:
+		return faults + ": " + v.blame()
+	case nodes == 0 && budget == 0:
+		return silent + ": " + v.blame()
+	}
+	return silent + "; " + faults + ": " + v.blame()
 }
 
 func count(n int, what string) string {
@@ -46,7 +61,11 @@ func count(n int, what string) string {
 
 // wayBack reports that there is something worth going back to: a target on
 // which what was live before may be live again.
-func (v view) wayBack() bool { return slices.ContainsFunc(v.Steps, v.keeps) }
+func (v view) wayBack() bool {
+	return slices.ContainsFunc(v.Steps, func(s farm.Step) bool {
+		return v.keeps(s) && (s.State != farm.Gone || !s.Touched)
+	})
+}
 
 // keeps reports that what was live on a target before may be live again: it is
 // neither revoked nor compromised nor faulty, and has life left. A target that
@@ -104,14 +123,15 @@ func (v view) undo(s farm.Step) farm.Verb {
 	return ""
 }
 
-// isolate puts back each target that failed by itself.
+// isolate puts back each target that failed by itself, and takes away what was
+// staged where it is to be left alone.
 func (v view) isolate() (d Decision) {
-	return v.undoing(func(s farm.Step) bool { return s.State == farm.Failed }, len(v.Steps))
+	return v.undoing(func(s farm.Step) bool { return s.State == farm.Failed || s.Leave != "" }, len(v.Steps))
 }
 
 // discard takes away what was staged and not activated.
 func (v view) discard() []Act {
-	return v.undoing(func(s farm.Step) bool { return s.State == farm.Staged && !s.Touched }, 0).Acts
+	return v.undoing(func(s farm.Step) bool { return s.State == farm.Staged && !s.Touched && s.Leave == "" }, 0).Acts
 }
 
 // retreat puts everything back, failing targets first. A version fault undoes
@@ -182,13 +202,23 @@ const (
 	pressing                // below 1/12: windows and approvals give way too
 )
 
+// servesFrom reports that the step's target still serves what it did. One that is
+// absent serves nobody, and what is left alone is not the rollout's to hurry for.
+func servesFrom(s farm.Step) bool {
+	switch s.State {
+	case farm.Verified, farm.Absent, farm.Left, farm.Gone:
+		return false
+	}
+	return true
+}
+
 // urgencyOf goes by the least life left among what the targets not yet verified
 // serve. A first installation is calm: nothing is about to expire.
 func urgencyOf(r farm.Rollout, now time.Time) urgency {
 	life := 1.0
 	for _, s := range r.Steps {
 		for _, f := range s.From {
-			if s.State != farm.Verified {
+			if servesFrom(s) {
 				life = min(life, f.Life(now))
 			}
 		}
@@ -207,7 +237,7 @@ func urgencyOf(r farm.Rollout, now time.Time) urgency {
 func (v view) presses() (t time.Time) {
 	for _, s := range v.Steps {
 		for _, f := range s.From {
-			if s.State != farm.Verified {
+			if servesFrom(s) {
 				t = earliest(t, f.NotAfter.Add(time.Second-f.NotAfter.Sub(f.NotBefore)/12))
 			}
 		}

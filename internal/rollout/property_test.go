@@ -92,9 +92,9 @@ func (c *chaos) luck(do farm.Verb) luck {
 	lucks := []luck{ok, fails, final, lost, dies}
 	switch do {
 	case farm.DoStage:
-		lucks = append(lucks, silent)
+		lucks = append(lucks, silent, leave)
 	case farm.DoActivate:
-		lucks = append(lucks, hollow)
+		lucks = append(lucks, hollow, leave)
 	case farm.DoVerify:
 		lucks = append(lucks, faulty)
 	}
@@ -109,7 +109,7 @@ func (c *chaos) ignored(a farm.Answer) {
 }
 
 func (c *chaos) meddle() {
-	switch rapid.IntRange(0, 5).Draw(c.T, "people") {
+	switch rapid.IntRange(0, 6).Draw(c.T, "people") {
 	case 0:
 		c.r.Paused = !c.r.Paused
 	case 1:
@@ -118,6 +118,8 @@ func (c *chaos) meddle() {
 		c.r.Abort = "a person"
 	case 3:
 		c.r.Superseded = true
+	case 4:
+		c.take(rapid.SampledFrom(c.r.Steps).Draw(c.T, "gone").Target)
 	default:
 		i := rapid.IntRange(0, len(c.r.Waves)-1).Draw(c.T, "wave")
 		c.r.Waves[i].Approved = "a person"

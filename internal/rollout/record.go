@@ -25,17 +25,46 @@ func Record(r farm.Rollout, a farm.Answer, now time.Time) farm.Rollout {
 	} else {
 		fail(s, r.Policy, a, now)
 	}
+	if s.Leave != "" && s.State != farm.Staged {
+		end(s)
+	}
+	return r
+}
+
+// end ends a step that is left alone: nothing of ours is on its target any more,
+// and a fault of the node is nobody's concern.
+func end(s *farm.Step) {
+	s.State, s.Doing, s.Again = s.Leave, "", time.Time{}
+	if s.Fault == farm.NodeFault {
+		s.Fault = farm.NoFault
+	}
+}
+
+// Leave takes a target out of a rollout that runs, since it is gone from
+// farm.yaml. What was only staged is taken away; what was activated, or is being
+// activated, is left as it is. Why is for people.
+func Leave(r farm.Rollout, target, why string) farm.Rollout {
+	s := find(r.Steps, target)
+	if r.Outcome != farm.Running || s == nil || s.State == farm.Gone || s.State == farm.Stuck {
+		return r
+	}
+	r = clone(r)
+	s = find(r.Steps, target)
+	s.Leave, s.Error = farm.Gone, why
+	if staged := s.Doing == farm.DoStage || s.State == farm.Staged; !staged || s.Touched {
+		end(s)
+	}
 	return r
 }
 
 func succeed(s *farm.Step, a farm.Answer, now time.Time) {
 	s.Tries, s.Failing, s.Again = 0, time.Time{}, time.Time{}
-	if s.Fault == farm.NoFault {
+	if s.Fault == farm.NoFault && s.Leave == "" {
 		s.Error = ""
 	}
 	switch a.Do {
 	case farm.DoStage:
-		s.State, s.Receipt, s.NoUndo, s.Lag = farm.Staged, a.Receipt, a.NoUndo, a.Lag
+		s.State, s.Receipt, s.NoUndo, s.Lag, s.Staged = farm.Staged, a.Receipt, a.NoUndo, a.Lag, now
 	case farm.DoActivate:
 		s.State, s.Activated = farm.Active, now
 	case farm.DoVerify:
@@ -54,14 +83,31 @@ func fail(s *farm.Step, p farm.Policy, a farm.Answer, now time.Time) {
 		s.Failing = now
 	}
 	s.Again = now.Add(pause(a.Do, s.Tries, p))
-	if s.Fault == farm.NoFault {
+	if s.Fault == farm.NoFault && s.Leave == "" {
 		s.Error = a.Error
+	}
+	if a.Leave && s.Leave == "" {
+		leave(s)
+		return
 	}
 	before := s.State
 	enough := s.Tries >= leastTries || a.Do == farm.DoVerify // looks are many: only time counts
 	giveUp(s, a, enough && !now.Before(failingSince(s, a.Do).Add(p.HealthyDeadline)))
 	if s.State != before {
 		s.Again = time.Time{} // what comes next is another act, at once, or nothing
+	}
+}
+
+// leave ends a step whose target serves a valid certificate that is not ours. The
+// deployer was not asked to change anything: at Stage nothing is there to be taken
+// away, and what an activation did not switch is only staged.
+func leave(s *farm.Step) {
+	s.Tries, s.Failing, s.Again = 0, time.Time{}, time.Time{}
+	switch s.State {
+	case farm.Planned:
+		s.State = farm.Left
+	case farm.Staged:
+		s.Leave, s.Touched = farm.Left, false
 	}
 }
 
@@ -81,13 +127,22 @@ func giveUp(s *farm.Step, a farm.Answer, over bool) {
 		blame(s, a, over)
 	case farm.DoRestore:
 		if over {
-			s.State = farm.Stuck
+			stick(s, a)
 		}
 	case farm.DoDiscard:
 		// What is live was never touched, and the next Stage sweeps what is left.
 		if s.Tries >= leastTries {
 			s.State = farm.Restored
 		}
+	}
+}
+
+// stick ends a step that could not be put back. What keeps it is what a person
+// must mend; what it was to be put back for comes after.
+func stick(s *farm.Step, a farm.Answer) {
+	s.State = farm.Stuck
+	if s.Fault != farm.NoFault && s.Error != a.Error {
+		s.Error = a.Error + "; at first: " + s.Error
 	}
 }
 
@@ -111,7 +166,7 @@ func blame(s *farm.Step, a farm.Answer, over bool) {
 	case a.Fault == farm.VersionFault:
 		s.State, s.Fault = farm.Failed, farm.VersionFault
 	case over:
-		s.State, s.Fault = farm.Failed, farm.NodeFault
+		s.State, s.Fault, s.Lost = farm.Failed, farm.NodeFault, a.Lost
 	}
 }
 

@@ -1,17 +1,19 @@
 // Package rollout decides what a rollout does next. It touches nothing: the
-// rollout and the time go in, a decision comes out. Three pure functions are
+// rollout and the time go in, a decision comes out. Four pure functions are
 // the whole of it:
 //
 //	Next(r, frozen, now)  what is to be done now, or until when to wait
 //	Begin(r, d, now)      r with that in flight
 //	Record(r, a, now)     r after an answer
+//	Leave(r, target, why) r without a target that was taken out of farm.yaml
 //
 // What holds at all times: nothing goes live before everything is staged; a
 // wave begins only when those before it are verified and soaked; at most
 // MaxParallel reload groups are live and not yet verified; a step has at most
 // one act in flight, and an answer to another one is ignored; every step that
 // may have changed its target is verified, put back, or said to be stuck before
-// the rollout ends.
+// the rollout ends; what serves somebody's valid certificate, and what is gone
+// from farm.yaml, is not changed.
 package rollout
 
 import (
@@ -117,15 +119,15 @@ func (v view) forward(d Decision, frozen bool) Decision {
 
 // finish ends a rollout that has nothing more to do on the way forward.
 func (v view) finish(d Decision) Decision {
-	verified, others := 0, 0
+	count := map[farm.State]int{}
 	for _, s := range v.Steps {
-		if s.State == farm.Verified {
-			verified++
-		} else {
-			others++
-		}
+		count[s.State]++
 	}
+	verified, gone := count[farm.Verified], count[farm.Gone]
+	others, kept := len(v.Steps)-verified-gone, gone+count[farm.Left]
 	switch {
+	case kept > 0 && kept+count[farm.Absent] == len(v.Steps):
+		return v.end(d, farm.DonePartly, "no target was changed: "+v.blame())
 	case verified == 0 && !slices.ContainsFunc(v.Steps, left):
 		return v.end(d, farm.RolledBack, "no target could be brought up to date: "+v.blame())
 	case verified == 0 && v.wayBack():
@@ -134,6 +136,8 @@ func (v view) finish(d Decision) Decision {
 		return v.end(d, farm.Halted, "no target could be brought up to date, and there is no way back: "+v.blame())
 	case others > 0:
 		return v.end(d, farm.DonePartly, fmt.Sprintf("%d of %d targets verified; %s", verified, len(v.Steps), v.blame()))
+	case gone > 0:
+		return v.end(d, farm.Done, "every target that farm.yaml still has is verified; "+v.blame())
 	}
 	return v.end(d, farm.Done, "every target is verified")
 }
@@ -158,8 +162,11 @@ func unsure(s farm.Step) bool {
 	return s.Touched && (s.State == farm.Staged || s.State == farm.Active)
 }
 
-// left reports that the step's target may serve something else than it had.
-func left(s farm.Step) bool { return s.Touched && s.State != farm.Restored }
+// left reports that the step's target may serve something else than it had, and
+// that this is the rollout's to answer for.
+func left(s farm.Step) bool {
+	return s.Touched && s.State != farm.Restored && s.State != farm.Gone
+}
 
 func planned(s farm.Step) bool { return s.State == farm.Planned }
 

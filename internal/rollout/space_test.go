@@ -63,6 +63,7 @@ func spaces() []space {
 	}
 	abort := func(w *world) { w.r.Abort = "a person" }
 	supersede := func(w *world) { w.r.Superseded = true }
+	take := func(w *world) { w.take("b") }
 	all := []space{
 		{name: "one after another", waves: three(1, 2), policy: farm.Policy{MaxParallel: 1}},
 		{name: "two at once, one may fail", waves: three(1, 2), policy: farm.Policy{MaxParallel: 2, FailureBudget: one}},
@@ -79,6 +80,9 @@ func spaces() []space {
 		{name: "abort, no way back", waves: []int{1, 1}, policy: farm.Policy{MaxParallel: 1}, people: []func(*world){abort}, alter: func(r *farm.Rollout) { r.Forward = true }},
 		{name: "superseded", waves: []int{2}, policy: farm.Policy{MaxParallel: 2, FailureBudget: one}, people: []func(*world){supersede}},
 		{name: "superseded, no way back", waves: []int{1, 1}, policy: farm.Policy{MaxParallel: 1, FailureBudget: one}, people: []func(*world){supersede}, alter: func(r *farm.Rollout) { r.Forward = true }},
+		{name: "somebody's certificate", waves: three(1, 1), policy: farm.Policy{MaxParallel: 2, AbsentMax: one}, lucks: []luck{leave}},
+		{name: "one is taken out of farm.yaml", waves: three(1, 1), policy: farm.Policy{MaxParallel: 2}, lucks: []luck{faulty}, people: []func(*world){take}},
+		{name: "taken out, no way back", waves: []int{1, 1}, policy: farm.Policy{MaxParallel: 1}, people: []func(*world){take}, alter: func(r *farm.Rollout) { r.Forward = true }},
 	}
 	if full {
 		all = append(all,
@@ -190,7 +194,7 @@ func (v *visitor) onward(w *world, until time.Time, path []move) error {
 	}
 	for _, act := range v.people {
 		next := w.clone()
-		if act(next); next.r.Abort != w.r.Abort || next.r.Superseded != w.r.Superseded {
+		if act(next); next.r.Abort != w.r.Abort || next.r.Superseded != w.r.Superseded || !slices.Equal(next.places, w.places) {
 			if err := v.visit(next, append(path, move{luck: "people"})); err != nil {
 				return err
 			}
@@ -210,9 +214,9 @@ func (v *visitor) lucksOf(s farm.Step, p place) []luck {
 	}
 	switch s.Doing {
 	case farm.DoStage:
-		return []luck{ok, final, lost, dies}
+		return v.also(leave, ok, final, lost, dies)
 	case farm.DoActivate:
-		return []luck{ok, final, lost, hollow, dies}
+		return v.also(leave, ok, final, lost, hollow, dies)
 	case farm.DoVerify:
 		if slices.Contains(v.lucks, faulty) {
 			return []luck{ok, fails, faulty, dies}
@@ -221,6 +225,14 @@ func (v *visitor) lucksOf(s farm.Step, p place) []luck {
 		return []luck{ok, fails, lost, dies}
 	}
 	return []luck{ok, fails, dies}
+}
+
+// also adds a luck that only some spaces have.
+func (s space) also(l luck, lucks ...luck) []luck {
+	if slices.Contains(s.lucks, l) {
+		return append(lucks, l)
+	}
+	return lucks
 }
 
 // key is what a state is, as far as what comes next depends on it. Targets of a
@@ -244,8 +256,8 @@ func key(w *world) []byte {
 func (w *world) row(i int) []byte {
 	s, is, p := w.r.Steps[i], w.places[i], w.r.Policy
 	b := make([]byte, 0, 96)
-	b = append(b, byte(s.Wave), bit(s.Touched)|bit(s.NoUndo)<<1|bit(s.Receipt != nil)<<2|bit(is.dead)<<3|bit(is.serves == neu)<<4|bit(s.Failing.IsZero())<<5, byte(s.Tries))
-	for _, word := range []string{string(s.State), string(s.Fault), string(s.Doing), string(s.Did)} {
+	b = append(b, byte(s.Wave), bit(s.Touched)|bit(s.NoUndo)<<1|bit(s.Receipt != nil)<<2|bit(is.dead)<<3|bit(is.serves == neu)<<4|bit(s.Failing.IsZero())<<5|bit(is.gone)<<6|bit(is.theirs)<<7, byte(s.Tries))
+	for _, word := range []string{string(s.State), string(s.Fault), string(s.Doing), string(s.Did), string(s.Leave)} {
 		b = append(append(b, word...), 0)
 	}
 	left := func(t time.Time) {

@@ -116,6 +116,7 @@ var commands = map[string]func(st *story, words []string){
 	"thaw":    func(st *story, _ []string) { st.frozen = false },
 	"abort":   func(st *story, words []string) { st.r.Abort = words[0] },
 	"approve": func(st *story, words []string) { st.approve(words[0]) },
+	"take":    func(st *story, words []string) { st.take(words[0]) },
 	"supersede": func(st *story, _ []string) {
 		st.r.Superseded = true
 	},
@@ -178,7 +179,7 @@ var looks = map[string]bool{"well": true, "late": true, "steps": true, "waves": 
 // answers are the commands that answer acts in flight: VERB TARGETS [TEXT].
 var answers = map[string]luck{
 	"ok": ok, "fail": fails, "refuse": final, "lost": lost, "hollow": hollow,
-	"version-fault": faulty, "silent": silent, "dies": dies,
+	"version-fault": faulty, "silent": silent, "dies": dies, "leave": leave,
 }
 
 func (st *story) answer(l luck, words []string) {
@@ -208,6 +209,8 @@ func (st *story) record(target string, l luck, text string) {
 	switch {
 	case s.State == before.State && a.Error == "":
 		st.say("  %s: still good", target)
+	case s.Leave != before.Leave:
+		st.say("  %s: %s (%s), so it is left alone", target, before.Doing, s.Error)
 	case s.State == before.State:
 		st.say("  %s: %s (%s), again at %s", target, before.Doing, s.Error, at(s.Again))
 	case s.Fault != before.Fault:

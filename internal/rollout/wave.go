@@ -33,7 +33,7 @@ func (v view) steps(i int) (staged int, unsettled bool) {
 		if s.Wave != i {
 			continue
 		}
-		if s.State == farm.Staged {
+		if s.State == farm.Staged && s.Leave == "" {
 			staged++
 		}
 		if s.State == farm.Planned || s.State != farm.Verified && v.unsettled(s) {
@@ -74,7 +74,7 @@ func (v view) fit(i int) (targets []string) {
 		}
 	}
 	for _, s := range v.Steps {
-		if s.Wave != i || s.State != farm.Staged || s.Doing != "" || s.Again.After(v.now) {
+		if s.Wave != i || s.State != farm.Staged || s.Leave != "" || s.Doing != "" || s.Again.After(v.now) {
 			continue
 		}
 		if !open[s.Group] && len(open) >= room {
@@ -141,7 +141,7 @@ func (v view) soak(d *Decision, i int) (busy bool) {
 	}
 	d.addAct(farm.DoVerify, looks)
 	if busy {
-		d.Why = "watching wave " + v.Waves[i].Name
+		d.Why = "watching wave " + v.Waves[i].Name + " until " + end.UTC().Format("15:04:05 MST")
 	}
 	return busy
 }

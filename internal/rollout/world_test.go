@@ -21,6 +21,8 @@ const (
 type place struct {
 	serves string
 	staged bool // something of ours lies beside what is live
+	gone   bool // from farm.yaml
+	theirs bool // what is served is a valid certificate of somebody else
 	dead   bool // for good: answers nothing, serves nothing
 }
 
@@ -33,6 +35,7 @@ const (
 	final  luck = "final"  // nothing happens, and it will not work later
 	lost   luck = "lost"   // it happens, but the answer is an error
 	hollow luck = "hollow" // the answer is good, but nothing happened
+	leave  luck = "leave"  // somebody's valid certificate is there: nothing happens
 	faulty luck = "faulty" // the new version is served, and clients refuse it
 	silent luck = "silent" // neither reached nor serving, this time
 	dies   luck = "dies"   // the target is gone for good
@@ -81,7 +84,10 @@ func (w *world) perform(target string, l luck, text string) farm.Answer {
 	case l == silent:
 		a.Error, a.Silent = "no route to host", true
 		return a
-	case l == fails, l == final:
+	case p.theirs && (s.Doing == farm.DoStage || s.Doing == farm.DoActivate), l == leave && p.serves == old:
+		p.theirs, a.Error, a.Leave = true, "serves somebody's certificate", true
+		return a
+	case l == fails, l == final, l == leave:
 		a.Error, a.Final = text, l == final
 		return a
 	case l != hollow:
@@ -138,6 +144,12 @@ func (w *world) checkTwice() error {
 	return nil
 }
 
+// take takes a target out of farm.yaml.
+func (w *world) take(target string) {
+	_, p := w.find(target)
+	w.r, p.gone = rollout.Leave(w.r, target, "gone from farm.yaml"), true
+}
+
 // allowed is the state that a step must be in when an act on it begins. Restore
 // and discard have a rule of their own.
 var allowed = map[farm.Verb][]farm.State{
@@ -167,6 +179,8 @@ func checkActs(r farm.Rollout, d rollout.Decision, now time.Time) error {
 				return fmt.Errorf("%s: discard although it was touched", target)
 			case act.Do == farm.DoRestore && !mayGoBack(r, s, now):
 				return fmt.Errorf("%s: restored to what must not be served", target)
+			case act.Do != farm.DoDiscard && s.Leave != "":
+				return fmt.Errorf("%s: %s although it is to be left alone", target, act.Do)
 			case act.Do == farm.DoActivate:
 				if err := checkOrder(r, s); err != nil {
 					return err
@@ -272,14 +286,14 @@ func (w *world) checkEnd() error {
 	left := 0
 	for i, s := range w.r.Steps {
 		count[s.State]++
-		if s.Touched && s.State != farm.Verified && s.State != farm.Restored {
+		if s.Touched && s.State != farm.Verified && s.State != farm.Restored && s.State != farm.Gone {
 			left++
 		}
 		errs = append(errs, w.checkStep(s, w.places[i]))
 	}
 	switch o := w.r.Outcome; {
-	case o == farm.Done && count[farm.Verified] < len(w.r.Steps),
-		o == farm.DonePartly && (count[farm.Verified] == 0 || count[farm.Verified] == len(w.r.Steps)),
+	case o == farm.Done && (count[farm.Verified] == 0 || count[farm.Verified]+count[farm.Gone] < len(w.r.Steps)),
+		o == farm.DonePartly && (count[farm.Verified]+count[farm.Left]+count[farm.Gone] == 0 || count[farm.Verified] == len(w.r.Steps)),
 		o == farm.RolledBack && count[farm.Verified]+left > 0,
 		o == farm.RolledBackPart && count[farm.Verified]+left == 0:
 		errs = append(errs, fmt.Errorf("outcome %s with %v", o, count))
@@ -292,6 +306,14 @@ func (w *world) checkEnd() error {
 
 func (w *world) checkStep(s farm.Step, p place) error {
 	switch {
+	case p.gone && s.State == farm.Stuck: // and still is
+		return nil
+	case p.gone != (s.State == farm.Gone):
+		return fmt.Errorf("%s is %s, gone from farm.yaml: %t", s.Target, s.State, p.gone)
+	case p.gone && s.Touched: // nobody looks at it any more
+		return nil
+	case (s.State == farm.Left || s.State == farm.Gone) && (p.staged && !p.dead && s.Receipt != nil && s.Did != farm.DoDiscard):
+		return fmt.Errorf("%s is %s, and what was staged is still there", s.Target, s.State)
 	case s.Doing != "":
 		return fmt.Errorf("ended with %s in flight on %s", s.Doing, s.Target)
 	case s.State == farm.Staged || s.State == farm.Active:

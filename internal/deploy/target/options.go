@@ -65,7 +65,21 @@ func (o options) pairs() []typed {
 	return append([]typed{{pair: o.pair}}, o.More...)
 }
 
-// identityOf is the physical place of a target on its node.
+// Places is deploy.Spread: two targets that share any of their files would write
+// over each other.
+func (o options) Places() []string {
+	var all []string
+	for _, p := range o.pairs() {
+		for _, name := range []string{p.PEM, p.Chain, p.Key} {
+			if name != "" {
+				all = append(all, "file "+name)
+			}
+		}
+	}
+	return all
+}
+
+// identityOf is the physical place by which a target is known on its node.
 func identityOf(pairs []typed) string { return "file " + pairs[0].main() }
 
 // folderOf is a target's folder in the store.

@@ -35,6 +35,7 @@ func (e *engine) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if err == nil {
 		var r deploy.Receipt
 		if r, err = n.receipt(); err == nil {
+			r.Tested = !n.First && len(e.options.Test) > 0
 			return r, nil
 		}
 	}
@@ -79,11 +80,23 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 			return n, err
 		}
 	}
-	if n.First { // the configuration names files that are not there yet
+	if n.First || w.stage.Tested { // the configuration names files that are not there yet; or it passed
 		return n, nil
 	}
-	return n, w.run(ctx, "config test before anything was changed", w.options.Test)
+	if err := w.run(ctx, deploy.ErrTest.Error(), w.options.Test); err != nil {
+		return n, &testError{err}
+	}
+	return n, nil
 }
+
+// A testError is what the server says of its own configuration.
+type testError struct{ error }
+
+// Is reports that it is a deploy.ErrTest.
+func (e *testError) Is(target error) bool { return target == deploy.ErrTest }
+
+// Unwrap returns what the command said.
+func (e *testError) Unwrap() error { return e.error }
 
 // put writes a folder and remembers to take it away again.
 func (w *staging) put(ctx context.Context, name string, c content, used ...string) (string, error) {

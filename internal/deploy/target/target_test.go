@@ -130,6 +130,11 @@ func TestFactsAndDefaults(t *testing.T) {
 	if facts.Identity != "file /etc/a.pem" || !strings.Contains(facts.Group, `nginx test=["x" "y" "z"] reload=["nginx" "-s" "reload"]`) {
 		t.Errorf("got %+v", facts)
 	}
+	more, err := kind.Check([]byte(`{"chain": "/etc/a.pem", "key": "/etc/a.key", "more": [{"keys": "rsa2048", "pem": "/etc/rsa.pem"}]}`))
+	must(t, err)
+	if got := strings.Join(more.Places, ", "); got != "file /etc/a.pem, file /etc/a.key, file /etc/rsa.pem" || more.Identity != facts.Identity {
+		t.Errorf("it writes to %s, and is known by %s", got, more.Identity)
+	}
 	again, err := kind.Check(facts.Options)
 	must(t, err)
 	if string(again.Options) != string(facts.Options) || again.Group != facts.Group {
