@@ -121,7 +121,7 @@ func (d delivery) deploy(ctx context.Context, p farm.Place) error {
 	if line == nil {
 		return fmt.Errorf("no line to %s", p.Target.Node)
 	}
-	target, err := d.test.config.Kinds.Open(p.Target.Kind, p.Target.Options, line)
+	target, err := d.test.config.Kinds.Open(p.Target.Kind, p.Target.Options, deploy.Setup{Host: line})
 	if err != nil {
 		return err
 	}

@@ -28,11 +28,14 @@ type Vocabulary struct {
 
 // A Kind is one way to install certificates, as far as farm.yaml goes.
 type Kind struct {
-	Options []string // names of the options, for suggestions
+	Nodeless bool     // a share, a vault, a cloud: nodes are who reads it
+	Secrets  []string // names of the settings that are secret
+	Options  []string // names of the options, for suggestions
 	// Check reads options (JSON) and returns the physical place on the node, the
 	// reload group, and the options with every default filled in. An error that is
 	// an OptionError or a *json.UnmarshalTypeError is shown at its option's line.
-	Check func(options []byte) (identity, group string, canonical []byte, err error)
+	// Secrets are the names of those that are given.
+	Check func(options []byte, secrets []string) (identity, group string, canonical []byte, err error)
 	// Places lists every physical place of a target on its node, from options that
 	// Check returned; no other target may have any of them. Nil: its identity only.
 	Places func(canonical []byte) []string

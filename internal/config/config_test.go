@@ -20,6 +20,12 @@ func vocabulary(inline bool) Vocabulary {
 		Kinds: map[string]Kind{
 			"nginx": kind("nginx", "pem", "chain", "key", "test", "reload", "start", "rsa", "more", "password"),
 			"files": kind("", "pem", "chain", "key", "reload"),
+			"share": {Nodeless: true, Options: []string{"pem"}, Secrets: []string{"password"}, Places: placesOf, Check: func(raw []byte, secrets []string) (string, string, []byte, error) {
+				if len(secrets) == 0 {
+					return "", "", nil, &testOptionError{"", "the secret password is missing", "set it"}
+				}
+				return kind("").Check(raw, secrets)
+			}},
 		},
 		DNS: map[string]Provider{
 			"rfc2136": {Options: []string{"server"}, Secrets: []string{"key"}, Check: writer},
@@ -68,7 +74,7 @@ func (e *testOptionError) Error() string { return e.field + ": " + e.problem }
 func (e *testOptionError) Option() (field, problem, hint string) { return e.field, e.problem, e.hint }
 
 func kind(group string, names ...string) Kind {
-	return Kind{Options: names, Places: placesOf, Check: func(raw []byte) (string, string, []byte, error) {
+	return Kind{Options: names, Places: placesOf, Check: func(raw []byte, _ []string) (string, string, []byte, error) {
 		var o testOptions
 		d := json.NewDecoder(strings.NewReader(string(raw)))
 		d.DisallowUnknownFields()

@@ -38,8 +38,15 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 		c.checkName(w.at.field("name"), w.Name)
 	}
 	facts := c.kind(w)
+	nodeless := c.words.Kinds[w.Kind].Nodeless
+	if w.On.at == nil && !nodeless && w.Kind != "" {
+		c.say(w.at, `"on" is missing`, "say on which nodes: a name, or labels")
+	}
 	nodes := c.chosen(w.On)
 	ends := c.endpoints(w, s.names, nodes)
+	if nodeless {
+		return c.nodeless(site, w, s, facts, nodes, ends)
+	}
 	if c.targets += len(nodes); c.targets > maxTargets {
 		c.say(w.at, fmt.Sprintf("the farm has more than %d targets", maxTargets), "")
 		c.full = true
@@ -52,17 +59,55 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 		n := c.nodes[name]
 		t := farm.Target{
 			Name: site + "/" + orElse(w.Name, w.Kind) + "@" + name, Site: site, Node: name,
-			Kind: w.Kind, Options: facts.options, Labels: n.Labels, Endpoints: placed(ends, n.Address),
+			Kind: w.Kind, Options: facts.options, Secrets: refs(w.Secrets), Labels: n.Labels, Endpoints: placed(ends, n.Address),
 		}
-		if s.targets[t.Name] {
-			c.say(key(w.at), "two targets are called "+t.Name, "give one of them a name of its own: name: …")
-			break
-		}
-		s.targets[t.Name] = true
-		if facts.ok && !c.hold(w, &t, n, facts) {
+		if !c.called(w, s, t.Name) || facts.ok && !c.hold(w, &t, n, facts) {
 			break
 		}
 		all = append(all, t)
+	}
+	return all
+}
+
+// called notes a name that another target of the site has.
+func (c *resolver) called(w target, s *siteView, name string) bool {
+	if s.targets[name] {
+		c.say(key(w.at), "two targets are called "+name, "give one of them a name of its own: name: …")
+		return false
+	}
+	s.targets[name] = true
+	return true
+}
+
+// nodeless is a target that is no place on a node; its full name is SITE/NAME. It
+// is seen at every node that reads it.
+func (c *resolver) nodeless(site string, w target, s *siteView, facts checked, nodes []string, ends []farm.Endpoint) []farm.Target {
+	t := farm.Target{
+		Name: site + "/" + orElse(w.Name, w.Kind), Site: site, Kind: w.Kind, Options: facts.options, Secrets: refs(w.Secrets),
+	}
+	for _, name := range nodes {
+		t.Endpoints = append(t.Endpoints, placed(ends, c.nodes[name].Address)...)
+	}
+	if len(nodes) == 0 {
+		if len(w.Endpoints) == 0 || slices.ContainsFunc(ends, func(e farm.Endpoint) bool { return strings.HasPrefix(e.Address, "{node}") }) {
+			c.say(w.at, "it is not known where the certificate of this target is seen", "name the nodes that read it (on), or endpoints with their address: {address: shop.example.com:443}")
+		}
+		t.Endpoints = ends
+	}
+	c.targets++
+	if !c.called(w, s, t.Name) || facts.ok && !c.hold(w, &t, farm.Node{}, facts) {
+		return nil
+	}
+	return []farm.Target{t}
+}
+
+func refs(secrets map[string]secret) map[string]farm.SecretRef {
+	var all map[string]farm.SecretRef
+	for name, s := range secrets {
+		if all == nil {
+			all = map[string]farm.SecretRef{}
+		}
+		all[name] = farm.SecretRef(s)
 	}
 	return all
 }
@@ -71,8 +116,10 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 // and group are made unique in the farm by the node's name; a target that no
 // reload makes live is a group of its own.
 func (c *resolver) hold(w target, t *farm.Target, n farm.Node, facts checked) bool {
-	t.Identity = n.Name + ": " + facts.identity
-	t.Group = n.Name + ": " + orElse(facts.group, facts.identity)
+	t.Identity, t.Group = facts.identity, orElse(facts.group, facts.identity)
+	if n.Name != "" {
+		t.Identity, t.Group = n.Name+": "+t.Identity, n.Name+": "+t.Group
+	}
 	for _, place := range facts.places {
 		if other, taken := c.held[physical{machine(n), place}]; taken {
 			c.say(w.at, fmt.Sprintf("%s is the same place as %s: %s", t.Name, other, place),
@@ -88,7 +135,10 @@ func (c *resolver) hold(w target, t *farm.Target, n farm.Node, facts checked) bo
 
 // machine tells machines apart by how they are reached.
 func machine(n farm.Node) string {
-	if n.SSH == nil {
+	switch {
+	case n.Name == "":
+		return "no node"
+	case n.SSH == nil:
 		return "local"
 	}
 	return n.Address + " " + strconv.Itoa(n.SSH.Port) + " " + n.SSH.Jump
@@ -120,7 +170,13 @@ func (c *resolver) kind(w target) checked {
 	if text == nil {
 		text = []byte("{}")
 	}
-	identity, group, canonical, err := k.Check(text)
+	for _, name := range slices.Sorted(maps.Keys(w.Secrets)) {
+		if !slices.Contains(k.Secrets, name) {
+			c.say(key(w.at.field("secrets").field(name)), "kind "+w.Kind+" has no secret "+quote(name), didYouMean(name, k.Secrets))
+			return checked{}
+		}
+	}
+	identity, group, canonical, err := k.Check(text, slices.Sorted(maps.Keys(w.Secrets)))
 	if err != nil {
 		c.optionsWrong(at, err)
 		return checked{}

@@ -99,11 +99,12 @@ type dnsWriter struct {
 
 type target struct {
 	located
-	Kind      string     `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, files."`
-	Name      string     `yaml:"name" doc:"Tells two targets of one kind apart. The full name of a target is SITE/NAME@NODE. Default: the kind."`
-	On        selector   `yaml:"on" jsonschema:"required" doc:"The nodes: a node's name, a list of names, or labels that all must match."`
-	Options   options    `yaml:"options" doc:"What the kind needs to know."`
-	Endpoints []endpoint `yaml:"endpoints" doc:"Where the certificate is seen, for each node. Default: the node's address, port 443, the site's first name."`
+	Kind      string            `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, files."`
+	Name      string            `yaml:"name" doc:"Tells two targets of one kind apart. The full name of a target is SITE/NAME@NODE. Default: the kind."`
+	On        selector          `yaml:"on" doc:"The nodes: a node's name, a list of names, or labels that all must match. Required, but for kinds that are no place on a node (a share, a vault, a cloud): there it is who reads it."`
+	Options   options           `yaml:"options" doc:"What the kind needs to know."`
+	Secrets   map[string]secret `yaml:"secrets" doc:"The kind's settings that are secret."`
+	Endpoints []endpoint        `yaml:"endpoints" doc:"Where the certificate is seen, for each node. Default: the node's address, port 443, the site's first name."`
 }
 
 type endpoint struct {

@@ -48,17 +48,19 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 		v.DNS[p.Name] = words
 	}
 	for name, k := range kinds {
-		v.Kinds[name] = config.Kind{
-			Options: k.Fields(),
-			Check: func(options []byte) (identity, group string, canonical []byte, err error) {
-				f, err := k.Check(options)
+		words := config.Kind{
+			Options:  k.Fields(),
+			Nodeless: k.Nodeless,
+			Check: func(options []byte, secrets []string) (identity, group string, canonical []byte, err error) {
+				f, err := k.Check(options, secrets...)
 				return f.Identity, f.Group, f.Options, err
 			},
-			Places: func(options []byte) []string {
-				f, _ := k.Check(options) // they were found right
-				return f.Places
-			},
+			Places: k.Places,
 		}
+		for _, secret := range k.Secrets {
+			words.Secrets = append(words.Secrets, secret.Name)
+		}
+		v.Kinds[name] = words
 	}
 	return v
 }

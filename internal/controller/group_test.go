@@ -55,8 +55,8 @@ func TestStagingAReloadGroupTestsItsConfigurationOnce(t *testing.T) {
 			}))
 			c := New(Config{
 				Store: s, Prober: probe.TLS{},
-				Kinds: deploy.NewKinds(deploy.Define(deploy.Kind{Name: "x"}, testerOptions{}, func(testerOptions, host.Host) deploy.Deployer {
-					return tester{tests: &tests, broken: broken}
+				Kinds: deploy.NewKinds(deploy.Define(deploy.Kind{Name: "x"}, testerOptions{}, func(testerOptions, deploy.Setup) (deploy.Deployer, error) {
+					return tester{tests: &tests, broken: broken}, nil
 				})),
 				Hosts: func(context.Context, string, farm.Node, Context) (host.Host, error) { return &hosttest.Mem{}, nil },
 			})

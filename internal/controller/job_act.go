@@ -156,14 +156,43 @@ func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, 
 	return i.Roots, err
 }
 
-// open makes the act's deployer over the line to its node.
-func (c *Controller) open(ctx context.Context, a *act) error {
-	h, err := c.Host(ctx, a.Farm, a.place.Target.Node)
-	if err != nil {
-		return err
-	}
-	a.deployer, err = c.Kinds.Open(a.place.Target.Kind, a.place.Target.Options, h)
+// open makes the act's deployer.
+func (c *Controller) open(ctx context.Context, a *act) (err error) {
+	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target)
 	return err
+}
+
+// deployer makes what installs on a target, over the line to its node if it has one.
+func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
+	s := deploy.Setup{Secrets: map[string]farm.Secret{}}
+	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
+		settings, err := c.settings(ctx, farmName)
+		if err != nil {
+			return nil, err
+		}
+		s.Proxy = settings.Proxy
+	}
+	for name, ref := range t.Secrets {
+		var err error
+		if s.Secrets[name], err = c.Secret(ctx, farmName, ref); err != nil {
+			return nil, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
+		}
+	}
+	if t.Node != "" {
+		var err error
+		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
+			return nil, err
+		}
+	}
+	return c.Kinds.Open(t.Kind, t.Options, s)
+}
+
+func (c *Controller) settings(ctx context.Context, farmName string) (s store.Settings, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		s, err = tx.Settings(ctx, farmName)
+		return err
+	})
+	return s, err
 }
 
 // Host opens the line to a node.

@@ -189,11 +189,7 @@ func (w watched) leaves(ids []string) (desired, older []farm.Leaf) {
 
 // reached reports that the target can be worked on.
 func (c *Controller) reached(ctx context.Context, p farm.Place) bool {
-	h, err := c.Host(ctx, p.Farm, p.Target.Node)
-	if err != nil {
-		return false
-	}
-	d, err := c.Kinds.Open(p.Target.Kind, p.Target.Options, h)
+	d, err := c.deployer(ctx, p.Farm, p.Target)
 	if err != nil {
 		return false
 	}

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
+	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 )
 
@@ -16,8 +18,26 @@ type Kind struct {
 	Name, Doc string
 	Fence     string // fenced, conditional or unfenced: what keeps a stale controller out
 	Options   any    // a pointer to the options with their defaults: help, schema and forms read it
-	check     func(options []byte) (Facts, error)
-	open      func(options []byte, h host.Host) (Deployer, error)
+	// Nodeless kinds are no place on a node: a share, a vault, a cloud. The nodes that
+	// farm.yaml names for such a target are those that read it.
+	Nodeless bool
+	Secrets  []Secret // what stands under secrets in farm.yaml, never under options
+
+	check func(options []byte) (Facts, error)
+	open  func(options []byte, s Setup) (Deployer, error)
+}
+
+// A Secret is a setting of a kind that is one.
+type Secret struct {
+	Name, Doc string
+	Optional  bool
+}
+
+// A Setup is what a deployer is made of, beside its options.
+type Setup struct {
+	Host    host.Host              // the target's node; nil for a kind without one
+	Secrets map[string]farm.Secret // by the kind's name for them
+	Proxy   string                 // URL of the proxy for outbound HTTP; empty: none
 }
 
 // Facts is what a target's options say to the rest of the house.
@@ -50,7 +70,7 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
 // Define describes a kind whose options are C, read over the defaults and
 // strictly.
-func Define[C Options](k Kind, defaults C, open func(C, host.Host) Deployer) Kind {
+func Define[C Options](k Kind, defaults C, open func(C, Setup) (Deployer, error)) Kind {
 	k.Options = &defaults
 	filled, err := json.Marshal(defaults)
 	if err != nil {
@@ -84,18 +104,32 @@ func Define[C Options](k Kind, defaults C, open func(C, host.Host) Deployer) Kin
 		facts.Options, err = json.Marshal(c)
 		return facts, err
 	}
-	k.open = func(raw []byte, h host.Host) (Deployer, error) {
+	k.open = func(raw []byte, s Setup) (Deployer, error) {
 		c, err := read(raw)
 		if err != nil {
 			return nil, err
 		}
-		return open(c, h), nil
+		return open(c, s)
 	}
 	return k
 }
 
-// Check reads options (JSON) strictly over the kind's defaults.
-func (k Kind) Check(options []byte) (Facts, error) { return k.check(options) }
+// Check reads options (JSON) strictly over the kind's defaults, and holds the names
+// of the secrets that are given to those that the kind has.
+func (k Kind) Check(options []byte, secrets ...string) (Facts, error) {
+	for _, s := range k.Secrets {
+		if !s.Optional && !slices.Contains(secrets, s.Name) {
+			return Facts{}, &FieldError{Problem: "the secret " + s.Name + " is missing: " + s.Doc, Hint: "set it with `certfarm secret set NAME` and write secrets: {" + s.Name + ": {secret: NAME}}"}
+		}
+	}
+	return k.check(options)
+}
+
+// Places are the physical places of options that Check has found right.
+func (k Kind) Places(options []byte) []string {
+	f, _ := k.check(options) // they were found right
+	return f.Places
+}
 
 // Kinds is a set of kinds by name.
 type Kinds map[string]Kind
@@ -113,12 +147,12 @@ func NewKinds(kinds ...Kind) Kinds {
 }
 
 // Open makes the deployer for a target of the named kind.
-func (ks Kinds) Open(kind string, options []byte, h host.Host) (Deployer, error) {
+func (ks Kinds) Open(kind string, options []byte, s Setup) (Deployer, error) {
 	k, ok := ks[kind]
 	if !ok {
 		return nil, fmt.Errorf("no target kind %q; there are %s", kind, strings.Join(ks.Names(), ", "))
 	}
-	return k.open(options, h)
+	return k.open(options, s)
 }
 
 // Names lists the kinds in order.

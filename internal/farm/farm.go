@@ -133,16 +133,17 @@ const (
 // A Target is one place that holds one certificate: a Kind on a Node or in a
 // cloud. Its options mean something to its kind alone.
 type Target struct {
-	Name      string            `json:"name,omitzero"` // unique in the farm
-	Site      string            `json:"site,omitzero"`
-	Node      string            `json:"node,omitzero"` // empty for a cloud
-	Kind      string            `json:"kind,omitzero"`
-	Options   []byte            `json:"options,omitzero"`  // JSON, checked by the kind
-	Identity  string            `json:"identity,omitzero"` // the physical place: two targets with one identity are a mistake
-	Group     string            `json:"group,omitzero"`    // the reload group: what one reload or one share makes live together
-	Labels    map[string]string `json:"labels,omitzero"`
-	Endpoints []Endpoint        `json:"endpoints,omitzero"`
-	LastWave  bool              `json:"last_wave"` // cannot be undone, so it is changed last
+	Name      string               `json:"name,omitzero"` // unique in the farm
+	Site      string               `json:"site,omitzero"`
+	Node      string               `json:"node,omitzero"` // empty for a cloud
+	Kind      string               `json:"kind,omitzero"`
+	Options   []byte               `json:"options,omitzero"`  // JSON, checked by the kind
+	Identity  string               `json:"identity,omitzero"` // the physical place: two targets with one identity are a mistake
+	Group     string               `json:"group,omitzero"`    // the reload group: what one reload or one share makes live together
+	Secrets   map[string]SecretRef `json:"secrets,omitzero"`  // by the kind's name for them
+	Labels    map[string]string    `json:"labels,omitzero"`
+	Endpoints []Endpoint           `json:"endpoints,omitzero"`
+	LastWave  bool                 `json:"last_wave"` // cannot be undone, so it is changed last
 }
 
 // An Endpoint is where a certificate is seen: an address, a port and a server

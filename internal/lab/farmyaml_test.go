@@ -16,7 +16,7 @@ import (
 // vocabulary takes any options of the kind nginx.
 func vocabulary() config.Vocabulary {
 	return config.Vocabulary{
-		Kinds: map[string]config.Kind{"nginx": {Check: func(options []byte) (string, string, []byte, error) {
+		Kinds: map[string]config.Kind{"nginx": {Check: func(options []byte, _ []string) (string, string, []byte, error) {
 			return "file of webd", "webd", options, nil
 		}}},
 		InlineSecrets: true,

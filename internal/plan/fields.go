@@ -169,6 +169,9 @@ func delegated(rules map[string]string) string {
 // installed is what decides how and where a target holds its certificate.
 func installed(t *farm.Target) []value {
 	all := []value{{"kind", t.Kind}, {"place", t.Identity}, {"group", t.Group}}
+	for _, name := range slices.Sorted(maps.Keys(t.Secrets)) {
+		all = append(all, value{"secrets." + name, t.Secrets[name].String()})
+	}
 	return append(all, options("options.", t.Options)...)
 }
 

@@ -26,6 +26,7 @@ func shop() farm.Farm {
 		return farm.Target{
 			Name: site + "/nginx@" + node, Site: site, Node: node, Kind: "nginx",
 			Options:  fmt.Appendf(nil, `{"pem":%q,"reload":["nginx","-s","reload"]}`, pem),
+			Secrets:  map[string]farm.SecretRef{"password": {Secret: "pfx"}},
 			Identity: node + ": file " + pem, Group: node + ": nginx", Labels: map[string]string{"zone": "a"},
 			Endpoints: []farm.Endpoint{{Address: address + ":443", SNI: site + ".example.com", Path: "direct"}},
 		}

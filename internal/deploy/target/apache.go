@@ -2,7 +2,6 @@ package target
 
 import (
 	"github.com/certfarm/certfarm/internal/deploy"
-	"github.com/certfarm/certfarm/internal/host"
 )
 
 // apache are the options of the kind apache.
@@ -28,5 +27,5 @@ func Apache() deploy.Kind {
 		Test:   []string{"apache2ctl", "-t"},
 		Reload: []string{"apache2ctl", "-k", "graceful"},
 		Start:  []string{"apache2ctl", "-k", "start"},
-	}}, func(o apache, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+	}}, func(o apache, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
 }

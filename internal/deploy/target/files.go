@@ -2,7 +2,6 @@ package target
 
 import (
 	"github.com/certfarm/certfarm/internal/deploy"
-	"github.com/certfarm/certfarm/internal/host"
 )
 
 // files are the options of the kind files.
@@ -21,5 +20,5 @@ func Files() deploy.Kind {
 	}, files{options{
 		Store: defaultStore,
 		Mode:  "0600",
-	}}, func(o files, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+	}}, func(o files, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
 }

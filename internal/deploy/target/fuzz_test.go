@@ -16,7 +16,7 @@ import (
 // store and the live paths that the receipt names, and nothing else.
 func FuzzReceipt(f *testing.F) {
 	m := &hosttest.Mem{}
-	d, err := All().Open("files", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem"}`), m)
+	d, err := All().Open("files", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem"}`), deploy.Setup{Host: m})
 	must(f, err)
 	r, err := d.Stage(f.Context(), deploy.Stage{Names: deploytest.Names, Epoch: 3, Bundles: []farm.Bundle{deploytest.NewBundle(f, farm.EC256)}})
 	must(f, err)
@@ -30,7 +30,7 @@ func FuzzReceipt(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		m := &hosttest.Mem{}
-		d, err := All().Open("files", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem"}`), m)
+		d, err := All().Open("files", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem"}`), deploy.Setup{Host: m})
 		must(t, err)
 		must(t, m.Mkdir(t.Context(), "/etc", host.Attr{Mode: 0o755}))
 		must(t, m.Write(t.Context(), "/etc/passwd", []byte("root"), host.Attr{Mode: 0o644}))

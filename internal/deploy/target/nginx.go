@@ -2,7 +2,6 @@ package target
 
 import (
 	"github.com/certfarm/certfarm/internal/deploy"
-	"github.com/certfarm/certfarm/internal/host"
 )
 
 // nginx are the options of the kind nginx.
@@ -26,5 +25,5 @@ func Nginx() deploy.Kind {
 		Test:   []string{"nginx", "-t"},
 		Reload: []string{"nginx", "-s", "reload"},
 		Start:  []string{"nginx"},
-	}}, func(o nginx, h host.Host) deploy.Deployer { return newEngine(o.options, h) })
+	}}, func(o nginx, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
 }

@@ -103,7 +103,7 @@ func (r *real) open(t *testing.T) {
 	t.Helper()
 	text, err := json.Marshal(r.options)
 	must(t, err)
-	r.Deployer, err = All().Open(r.kind, text, local.New(local.Config{}))
+	r.Deployer, err = All().Open(r.kind, text, deploy.Setup{Host: local.New(local.Config{})})
 	must(t, err)
 }
 

@@ -63,7 +63,7 @@ func bench(t *testing.T, h hosttest.Linked, root, kind, form, test, reload strin
 		}
 		text, err := json.Marshal(o)
 		must(t, err)
-		of.Deployer, err = All().Open(kind, text, f)
+		of.Deployer, err = All().Open(kind, text, deploy.Setup{Host: f})
 		must(t, err)
 		return of
 	}
@@ -157,7 +157,7 @@ func TestModesAndLabels(t *testing.T) {
 	m := &hosttest.Mem{}
 	must(t, m.Mkdir(t.Context(), "/sys/fs/selinux", host.Attr{Mode: 0o755}))
 	must(t, m.Write(t.Context(), enforce, []byte("1\n"), host.Attr{Mode: 0o644}))
-	d, err := All().Open("nginx", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem", "owner": "www", "mode": "0640"}`), m)
+	d, err := All().Open("nginx", []byte(`{"chain": "/etc/c.pem", "key": "/etc/k.pem", "owner": "www", "mode": "0640"}`), deploy.Setup{Host: m})
 	must(t, err)
 	for epoch := range int64(2) {
 		r, err := d.Stage(t.Context(), deploy.Stage{Names: deploytest.Names, Epoch: epoch, Bundles: []farm.Bundle{deploytest.NewBundle(t, farm.EC256)}})

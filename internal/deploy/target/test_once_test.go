@@ -20,7 +20,7 @@ func TestStageTestsTheConfigurationUnlessItWasTested(t *testing.T) {
 	var verdict error
 	h := &hosttest.Mem{Exec: func(context.Context, []string, []byte) ([]byte, error) { return nil, verdict }}
 	open := func(name string) deploy.Deployer {
-		d, err := All().Open("nginx", []byte(`{"pem": "/etc/`+name+`.pem", "test": ["nginx", "-t"]}`), h)
+		d, err := All().Open("nginx", []byte(`{"pem": "/etc/`+name+`.pem", "test": ["nginx", "-t"]}`), deploy.Setup{Host: h})
 		must(t, err)
 		return d
 	}
