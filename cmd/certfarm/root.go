@@ -135,7 +135,8 @@ const usageTemplate = `{{if .HasExample}}Examples:
 {{.Example}}
 
 {{end}}Usage:
-{{if or (not .HasAvailableSubCommands) (not .HasParent)}}{{if .HasAvailableSubCommands}}  {{.CommandPath}} COMMAND{{else}}  {{.UseLine}}{{end}}{{else}}  {{.CommandPath}} COMMAND{{end}}
+{{if not .HasAvailableSubCommands}}  {{.UseLine}}{{else}}{{if and .HasParent .HasAvailableLocalFlags}}  {{.UseLine}}
+{{end}}  {{.CommandPath}} COMMAND{{end}}
 {{$commands := .Commands}}{{if .HasAvailableSubCommands}}{{if .Groups}}{{range $group := .Groups}}
 {{.Title}}
 {{range $commands}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}  {{rpad .Name .NamePadding}}   {{.Short}}

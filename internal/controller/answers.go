@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -91,27 +92,41 @@ func (c *Controller) unready(ctx context.Context, o ordering, s prove.Solver, a 
 }
 
 // cleanUp takes away what was put up for an order that has ended. It goes by the
-// challenges: a receipt may have been lost on the way to the store.
-func (c *Controller) cleanUp(ctx context.Context, o ordering) farm.Result {
-	left := false
-	o.order.Authz = append([]farm.Authz(nil), o.order.Authz...)
-	for i := range o.order.Authz {
-		a := &o.order.Authz[i]
+// challenges: a receipt may have been lost on the way to the store. What cannot be
+// taken away now is tried again; what can never be, people are told of.
+func (c *Controller) cleanUp(ctx context.Context, o ordering, attempt int) farm.Result {
+	done := ordered{order: o.order}
+	done.order.Authz = slices.Clone(o.order.Authz)
+	var errs []error
+	changed := false
+	for i := range done.order.Authz {
+		a := &done.order.Authz[i]
 		if a.Receipt == nil && a.Challenge.Token == "" {
 			continue
 		}
 		solver, err := c.solver(ctx, o, a.Asked())
-		if err != nil {
-			return farm.Result{Err: err}
+		if err == nil {
+			err = solver.CleanUp(ctx, a.Challenge, a.Receipt)
 		}
-		if err := solver.CleanUp(ctx, a.Challenge, a.Receipt); err != nil {
-			return farm.Result{Err: fmt.Errorf("taking away the answer for %s: %w", a.Name, err)}
+		switch {
+		case errors.Is(err, dns01.Left):
+			done.left = append(done.left, err.Error())
+		case err != nil:
+			errs = append(errs, fmt.Errorf("taking away the answer for %s: %w", a.Asked(), err))
+			continue
 		}
-		left = left || a.Receipt != nil
+		changed = changed || a.Receipt != nil || err != nil
 		a.Receipt = nil
 	}
-	if !left {
-		return farm.Result{}
+	result := farm.Result{Err: errors.Join(errs...)}
+	if result.Err != nil {
+		result.Again = c.Now().Add(orderPause(attempt))
+		if attempt == 1 {
+			done.uncleaned, changed = result.Err.Error(), true
+		}
 	}
-	return farm.Result{Value: ordered{order: o.order}}
+	if changed {
+		result.Value = done
+	}
+	return result
 }

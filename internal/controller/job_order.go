@@ -39,12 +39,18 @@ type ordered struct {
 	account   string    // the issuer whose account must be opened first
 	holdUntil time.Time // the whole account waits
 	holdWhy   string
-	held      string // a preflight holds the order, and why
+	held      string   // a preflight holds the order, and why
+	against   string   // what a preflight found wrong, where the CA is asked all the same
+	left      []string // what was put up and can never be taken away by us
+	uncleaned string   // why what was put up is not taken away yet
 }
 
 // workOrder does the one next step of an order.
 func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 	o, err := c.ordering(ctx, j)
+	if errors.Is(err, store.ErrNotFound) && o.order.ID == "" {
+		return farm.Result{} // it ended long ago, and is forgotten
+	}
 	if err != nil {
 		return farm.Result{Err: err}
 	}
@@ -54,7 +60,7 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 	}
 	switch {
 	case o.order.State.Ended():
-		return c.cleanUp(ctx, o)
+		return c.cleanUp(ctx, o, j.Attempt)
 	case o.siteGone:
 		return c.failed(o, errors.New("the site is gone from farm.yaml"))
 	case o.order.Again.After(now):
@@ -213,8 +219,12 @@ func (c *Controller) openOrder(ctx context.Context, o ordering) farm.Result {
 	pause := renew.Hold(o.held, now)
 	why += "\n" + pause.Why
 	if pause.Until.IsZero() {
-		c.Log.Warn("preflight", "site", o.order.Site, "wrong", why)
-		return c.step(ctx, o)
+		r := c.step(ctx, o)
+		if v, ok := r.Value.(ordered); ok {
+			v.against = why
+			r.Value = v
+		}
+		return r
 	}
 	o.order.Tries++
 	o.order.Error = why
@@ -309,4 +319,3 @@ func orderPause(tries int) time.Duration {
 	}
 	return 24 * time.Hour
 }
-

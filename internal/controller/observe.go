@@ -108,11 +108,9 @@ func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances [
 	if err != nil {
 		return err
 	}
-	silent := slices.DeleteFunc(slices.Clone(glances), func(g glance) bool { return !probe.Silent(g.sights) })
-	for _, g := range silent {
-		if err := unseen(ctx, tx, farmName, g); err != nil {
-			return err
-		}
+	silent, err := allUnseen(ctx, tx, farmName, glances)
+	if err != nil {
+		return err
 	}
 	for _, g := range glances {
 		p, err := tx.Place(ctx, farmName, g.target)
@@ -129,10 +127,25 @@ func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances [
 			}
 		}
 	}
-	if len(silent) > 0 && len(silent) == len(glances) {
+	if silent {
 		return nil
 	}
 	return observed(ctx, tx, farmName, site)
+}
+
+// allUnseen writes down which targets were silent. It reports that all were.
+func allUnseen(ctx context.Context, tx *store.Tx, farmName string, glances []glance) (bool, error) {
+	silent := 0
+	for _, g := range glances {
+		if !probe.Silent(g.sights) {
+			continue
+		}
+		silent++
+		if err := unseen(ctx, tx, farmName, g); err != nil {
+			return false, err
+		}
+	}
+	return silent > 0 && silent == len(glances), nil
 }
 
 // unseen writes down that a target was silent when a restored farm was looked at:

@@ -83,6 +83,9 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 	is := o.order
 	names := strings.Join(is.Names, ", ")
 	e := farm.Event{Farm: is.Farm, Site: is.Site, Order: is.ID, Kind: "order." + string(is.State)}
+	if err := tellAnswers(ctx, tx, e, o); err != nil {
+		return err
+	}
 	switch {
 	case o.held != "" && was.Error != is.Error:
 		e.Kind, e.Level = "preflight.wrong", farm.Alarm
@@ -105,6 +108,26 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 		e.Text = fmt.Sprintf("order for %s is %s", names, is.State)
 	}
 	return tell(ctx, tx, e)
+}
+
+// tellAnswers tells what became of what was put up for an order, and that the CA
+// is asked although something was seen to be wrong.
+func tellAnswers(ctx context.Context, tx *store.Tx, e farm.Event, o ordered) error {
+	e.Level = farm.Warn
+	var errs []error
+	if o.against != "" {
+		e.Kind, e.Text = "preflight.tried", "the CA is asked although this was seen: "+o.against
+		errs = append(errs, tell(ctx, tx, e))
+	}
+	for _, left := range o.left {
+		e.Kind, e.Text, e.Hint = "answer.left", left, "take it away by hand; it does no harm, but nobody else will"
+		errs = append(errs, tell(ctx, tx, e))
+	}
+	if o.uncleaned != "" {
+		e.Kind, e.Text, e.Hint = "answer.uncleaned", o.uncleaned, "it is tried again by itself"
+		errs = append(errs, tell(ctx, tx, e))
+	}
+	return errors.Join(errs...)
 }
 
 // ended goes on when the last order of an intent has ended: with a version when

@@ -112,10 +112,10 @@ func (p preflight) tryOwn(ctx context.Context, v farm.Validation, f Finding, bas
 		f.Verdict, f.Saw = http01.Unclear, err.Error()
 	case slices.ContainsFunc(sights, func(s dns01.Sight) bool { return s.State == dns01.Lacks }):
 		f.Verdict, f.Saw = http01.Wrong, dns01.Tell(sights)
-		f.Remedy = "let the zone's NS records name the controllers that answer DNS (`certfarm serve --dns`), and no other server"
+		f.Remedy = "let the zone's NS records name the controllers that answer DNS (`certfarm serve --dns-listen`), and no other server"
 	case !slices.ContainsFunc(sights, func(s dns01.Sight) bool { return s.State == dns01.Has }):
 		f.Verdict, f.Saw = http01.Unclear, dns01.Tell(sights)
-		f.Remedy = "let at least one controller answer DNS at port 53 (`certfarm serve --dns`), where the world can reach it"
+		f.Remedy = "let at least one controller answer DNS at port 53 (`certfarm serve --dns-listen`), where the world can reach it"
 	default:
 		f.Saw += "; " + dns01.Tell(sights)
 	}

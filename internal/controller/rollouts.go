@@ -248,12 +248,8 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 	fault := slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.Fault == farm.VersionFault })
 	switch {
 	case fault && (r.Back != "" || r.Outcome == farm.Halted):
-		faulty, err := condemn(ctx, tx, r)
-		if err != nil {
+		if err := condemn(ctx, tx, r, &cert); err != nil {
 			return err
-		}
-		if faulty {
-			cert.Failures++
 		}
 	case aborted(r):
 		cert.Aborted, cert.AbortedBy = r.To.ID, r.Abort
@@ -277,22 +273,23 @@ func aborted(r farm.Rollout) bool {
 // condemn marks a version that no target may serve: it is never rolled out again,
 // and a new one is ordered. One that is served well elsewhere is not at fault as
 // such, whatever this rollout met.
-func condemn(ctx context.Context, tx *store.Tx, r farm.Rollout) (bool, error) {
+func condemn(ctx context.Context, tx *store.Tx, r farm.Rollout, cert *farm.Certificate) error {
 	places, err := tx.Places(ctx, r.Farm, r.Site)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, p := range places {
 		if slices.Contains(p.Desired, r.To.ID) && p.Drift == "" && p.Late == "" {
-			return false, nil
+			return nil
 		}
 	}
 	v, err := tx.Version(ctx, r.Farm, r.To.ID)
 	if err != nil {
-		return false, err
+		return err
 	}
 	v.State, v.Reason = farm.VersionFaulty, r.Why
-	return true, tx.PutVersion(ctx, v)
+	cert.Failures++
+	return tx.PutVersion(ctx, v)
 }
 
 func endEvent(r farm.Rollout) farm.Event {

@@ -179,7 +179,8 @@ func TestALiveTargetTakenOutOfFarmYAMLStaysAsItIs(t *testing.T) {
 	b.waits("watching")
 	b.rewrite(func(text string) string {
 		first := target("web1").FindString(text) // the others repeat its options
-		options := strings.Split(first[strings.Index(first, "options: ")+len("options: "):], "\n")[0]
+		_, options, _ := strings.Cut(first, "options: ")
+		options, _, _ = strings.Cut(options, "\n")
 		anchor, rest, _ := strings.Cut(options, " ")
 		text = strings.Replace(text, first, "", 1)
 		return strings.Replace(text, "options: *"+strings.TrimPrefix(anchor, "&"), "options: "+anchor+" "+rest, 1)

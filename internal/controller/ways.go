@@ -28,10 +28,12 @@ type ways struct {
 
 	mu      sync.Mutex
 	writers map[[32]byte]dns01.Writer // a cache: helpers and lanes are used again
+
+	providers []dns01.Provider // one list for all: what some hosters' APIs forget is kept in it
 }
 
 func newWays(s *store.Store) *ways {
-	return &ways{board: newBoard(s), writers: map[[32]byte]dns01.Writer{}}
+	return &ways{board: newBoard(s), writers: map[[32]byte]dns01.Writer{}, providers: provider.All()}
 }
 
 // solver makes what answers for a validation.
@@ -108,8 +110,7 @@ func (w *ways) overDNS(ctx context.Context, p Proving, c Context) (prove.Solver,
 
 // writer makes a writer, or finds the one that was made before.
 func (w *ways) writer(ctx context.Context, d farm.DNS, p Proving, c Context) (dns01.Writer, error) {
-	all := provider.All()
-	i := slices.IndexFunc(all, func(k dns01.Provider) bool { return k.Name == d.Provider })
+	i := slices.IndexFunc(w.providers, func(k dns01.Provider) bool { return k.Name == d.Provider })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no provider %s; `certfarm dns providers` lists them", d.Provider)
 	}
@@ -136,7 +137,7 @@ func (w *ways) writer(ctx context.Context, d farm.DNS, p Proving, c Context) (dn
 	if made, ok := w.writers[id]; ok {
 		return made, nil
 	}
-	made, err := all[i].New(ctx, setup)
+	made, err := w.providers[i].New(ctx, setup)
 	if err == nil {
 		w.writers[id] = made
 	}

@@ -142,13 +142,24 @@ func visudo(t *testing.T, s Snippet) {
 	}
 }
 
+// A program without its folder is where distributions have it, and people are told.
+func TestSudoersUsualPaths(t *testing.T) {
+	s, err := Sudoers(SudoersAsk{Node: "web1", User: "deploy", Commands: [][]string{{"nginx", "-t"}, {"nginx", "-s", "reload"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := s.String(); strings.Count(text, "/usr/sbin/nginx -") != 2 || strings.Count(text, "taken to be /usr/sbin/nginx.") != 1 {
+		t.Errorf("got\n%s", text)
+	}
+}
+
 func TestSudoersRefused(t *testing.T) {
 	for name, a := range map[string]SudoersAsk{
 		"everybody":   {User: "ALL", Commands: [][]string{{"/bin/true"}}},
 		"group":       {User: "%wheel", Commands: [][]string{{"/bin/true"}}},
 		"alias":       {User: "ADMINS", Commands: [][]string{{"/bin/true"}}},
 		"no command":  {User: "deploy"},
-		"no path":     {User: "deploy", Commands: [][]string{{"nginx", "-t"}}},
+		"no path":     {User: "deploy", Commands: [][]string{{"webd", "-t"}}},
 		"climbing":    {User: "deploy", Commands: [][]string{{"/usr/bin/../sbin/nginx"}}},
 		"folder":      {User: "deploy", Commands: [][]string{{"/usr/sbin/"}}},
 		"pattern":     {User: "deploy", Commands: [][]string{{"/bin/cat", "/etc/*"}}},

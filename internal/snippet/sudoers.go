@@ -15,6 +15,12 @@ type SudoersAsk struct {
 	Commands [][]string // argv lists, as the node runs them: test, reload, start
 }
 
+// usualPaths are where Debian and Red Hat have the programs of servers.
+var usualPaths = map[string]string{
+	"nginx": "/usr/sbin/nginx", "apachectl": "/usr/sbin/apachectl", "apache2ctl": "/usr/sbin/apache2ctl", "httpd": "/usr/sbin/httpd",
+	"haproxy": "/usr/sbin/haproxy", "lighttpd": "/usr/sbin/lighttpd", "systemctl": "/usr/bin/systemctl", "service": "/usr/sbin/service",
+}
+
 // Logins that are nothing else to sudo: "ALL" and names in capitals are aliases.
 var (
 	logins      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9._-]{0,31}$`)
@@ -31,8 +37,14 @@ func Sudoers(a SudoersAsk) (Snippet, error) {
 	if !logins.MatchString(a.User) || aliases.MatchString(a.User) {
 		return Snippet{}, fmt.Errorf("sudoers rule for %s: user %q is no plain login name", a.Node, a.User)
 	}
-	var lines []string
+	var lines, guessed []string
 	for _, argv := range a.Commands {
+		if full, known := usualPaths[first(argv)]; known {
+			if !slices.Contains(guessed, full) {
+				guessed = append(guessed, full)
+			}
+			argv = append([]string{full}, argv[1:]...)
+		}
 		line, err := sudoCommand(argv)
 		if err != nil {
 			return Snippet{}, fmt.Errorf("sudoers rule for %s: command %q: %w", a.Node, strings.Join(argv, " "), err)
@@ -44,14 +56,18 @@ func Sudoers(a SudoersAsk) (Snippet, error) {
 	if len(lines) == 0 {
 		return Snippet{}, fmt.Errorf("sudoers rule for %s: it runs no command", a.Node)
 	}
+	notes := []string{
+		"Check it before it counts: visudo -cf FILE. A sudoers file with a mistake can lock everybody out of sudo.",
+		"The programs, and the configuration they are given, must be writable by root alone: else the login is root.",
+	}
+	if len(guessed) > 0 {
+		notes = append(notes, "farm.yaml names programs without their folders; they are taken to be "+strings.Join(guessed, ", ")+". Look with `command -v` on the node.")
+	}
 	// sudo reads no file whose name has a dot.
 	file := "/etc/sudoers.d/" + strings.ReplaceAll(identifier(a.Node), "_", "-")
 	return Snippet{
 		Parts: []Part{{file + ", owned by root, mode 0440", a.User + " ALL=(root) NOPASSWD: \\\n    " + strings.Join(lines, ", \\\n    ") + "\n"}},
-		Notes: []string{
-			"Check it before it counts: visudo -cf FILE. A sudoers file with a mistake can lock everybody out of sudo.",
-			"The programs, and the configuration they are given, must be writable by root alone: else the login is root.",
-		},
+		Notes: notes,
 	}, nil
 }
 
@@ -72,4 +88,12 @@ func sudoCommand(argv []string) (string, error) {
 		words = append(words, `""`)
 	}
 	return strings.Join(words, " "), nil
+}
+
+// first is a command's program; of no words it is nothing.
+func first(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	return argv[0]
 }

@@ -114,6 +114,7 @@ func (s *step) question(z *farm.Authz, c acme.Challenge) (farm.Challenge, error)
 		return got, fmt.Errorf("key authorization for %s: %w", z.Name, err)
 	}
 	if c.Type == farm.DNS01 {
+		got.KeyAuth = value
 		sum := sha256.Sum256([]byte(value))
 		value = base64.RawURLEncoding.EncodeToString(sum[:]) // RFC 8555 §8.4
 	}
