@@ -7,7 +7,7 @@
 // run, on the same machine and against the same peers, so that a slow machine
 // changes both. A figure that falls short is said and fails nothing.
 //
-//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|idle|claim …]
+//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|idle|claim|preflight|responder …]
 package main
 
 import (
@@ -34,6 +34,8 @@ var measurers = []measurer{
 	{"rollout", measureRollout},
 	{"idle", measureIdle},
 	{"claim", measureClaim},
+	{"preflight", measurePreflight},
+	{"responder", measureResponder},
 }
 
 func main() {

@@ -3,12 +3,9 @@ package dnsserve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -242,79 +239,6 @@ func TestReadMessage(t *testing.T) {
 		if string(got) != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
-	}
-}
-
-// BenchmarkBesideKnot asks this server and Knot for the same record of the same
-// zone, with the same clients, in one run.
-func BenchmarkBesideKnot(b *testing.B) {
-	s := listen(b, Config{Source: world(), Rate: 1 << 30})
-	b.Run("certfarm", func(b *testing.B) { hammer(b, s.Addresses()[0]) })
-	b.Run("knot", func(b *testing.B) { hammer(b, knot(b)) })
-}
-
-func hammer(b *testing.B, address string) {
-	packet, err := ask("shop.auth.example.net.", dns.TypeTXT).Pack()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.SetParallelism(8)
-	b.RunParallel(func(pb *testing.PB) {
-		conn, err := net.Dial("udp", address)
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		defer conn.Close()
-		answer := make([]byte, 4096)
-		for pb.Next() {
-			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-			if _, err := conn.Write(packet); err != nil {
-				b.Error(err)
-				return
-			}
-			if n, err := conn.Read(answer); err != nil || n < 2*headerSize || answer[7] != 2 {
-				b.Errorf("%d bytes, %v", n, err)
-				return
-			}
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
-}
-
-// knot runs Knot DNS with the same zone.
-func knot(b *testing.B) (address string) {
-	b.Helper()
-	path, err := exec.LookPath("knotd")
-	if err != nil {
-		b.Skip("knotd is not installed")
-	}
-	folder := b.TempDir()
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	address = free.LocalAddr().String()
-	if err := free.Close(); err != nil {
-		b.Fatal(err)
-	}
-	zoneFile := filepath.Join(folder, "zone")
-	write(b, zoneFile, "$ORIGIN auth.example.net.\n@ 300 SOA ns1 hostmaster 1 3600 600 604800 5\n@ 300 NS ns1\nns1 300 A 192.0.2.1\nshop 5 TXT \"one\"\nshop 5 TXT \"two\"\n")
-	conf := filepath.Join(folder, "knot.conf")
-	write(b, conf, fmt.Sprintf("server:\n    rundir: %[1]s\n    listen: %[2]s\ndatabase:\n    storage: %[1]s\nzone:\n  - domain: auth.example.net\n    file: %[3]s\n", folder, strings.Replace(address, ":", "@", 1), zoneFile))
-	cmd := exec.CommandContext(b.Context(), path, "-c", conf)
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for end := time.Now().Add(10 * time.Second); ; {
-		if reply, err := exchange("tcp", address, ask("shop.auth.example.net.", dns.TypeTXT)); err == nil && len(reply.Answer) == 2 {
-			return address
-		}
-		if time.Now().After(end) {
-			b.Fatal("knotd does not answer")
-		}
-		<-time.After(20 * time.Millisecond)
 	}
 }
 
