@@ -1,8 +1,12 @@
 package acme
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -30,7 +34,12 @@ func (a *Issuer) ChangeKey(ctx context.Context, to farm.Secret) error {
 	if err != nil {
 		return fmt.Errorf("new account key for %s: %w", a.c.Issuer.Name, err)
 	}
-	core, err := a.open(ctx, account) // lego changes the core's key: ours is not lent
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	// lego changes the key of the core that it is asked through, and never closes the
+	// answer: it gets a core of its own, which leaves nothing open.
+	once := &Issuer{c: a.c, key: a.key, client: http.Client{Transport: whole{a.client.Transport}, CheckRedirect: noRedirect}}
+	core, err := once.open(ctx, account)
 	if err != nil {
 		return err
 	}
@@ -39,4 +48,24 @@ func (a *Issuer) ChangeKey(ctx context.Context, to farm.Secret) error {
 		return a.fault(doing{what: "change the account's key"}, err, x, time.Now())
 	}
 	return nil
+}
+
+// whole reads every answer to its end before it hands it on.
+type whole struct{ http.RoundTripper }
+
+// maxAnswer is more than any answer about an account.
+const maxAnswer = 1 << 20
+
+// RoundTrip does one request; see http.RoundTripper.
+func (w whole) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := w.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
 }
