@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 )
 
 func newPreflight(a *app) *cobra.Command {
-	var external bool
+	var external, all bool
 	c := a.inFarm(&cobra.Command{
 		Use: "preflight SITE", GroupID: groupWork, Short: "Ask now what the CA would ask, at every node and address",
 		Long: `Preflight asks the CA's questions before an order is spent: over HTTP every name
@@ -32,15 +33,16 @@ for ever.`,
 				if err != nil {
 					return a.meant(cmd.Context(), c, "sites", farmName, given[0], err)
 				}
-				return a.showPreflight(farmName, r)
+				return a.showPreflight(farmName, r, all)
 			})
 		},
 	})
+	c.Flags().BoolVar(&all, "all", false, "show every cell of the matrix by itself, not only in groups")
 	c.Flags().BoolVar(&external, "external", false, "order at the CA's staging directory, too")
 	return c
 }
 
-func (a *app) showPreflight(farmName string, r controller.PreflightReport) error {
+func (a *app) showPreflight(farmName string, r controller.PreflightReport, all bool) error {
 	code := exitDone
 	switch {
 	case r.Wrong > 0 || r.External != nil && !r.External.OK:
@@ -55,11 +57,11 @@ func (a *app) showPreflight(farmName string, r controller.PreflightReport) error
 		return quiet(code)
 	}
 	var rows [][]cell
-	for _, f := range r.Findings {
-		sign, t := verdictSign(f.Verdict)
-		rows = append(rows, []cell{{text: displayed(f.Name)}, {text: f.Check}, {text: cmp.Or(f.Node, f.Address, "–")}, {sign + " " + string(f.Verdict), t}, {oneLine(f.Saw), t}})
+	for _, g := range grouped(r.Findings, all) {
+		sign, t := verdictSign(g.Verdict)
+		rows = append(rows, []cell{{text: g.Check}, {sign + " " + string(g.Verdict), t}, {text: some(g.names, mostShown)}, {text: some(g.places, mostShown)}, {oneLine(g.Saw), t}})
 	}
-	a.table([]string{"NAME", "CHECK", "AT", "", "SAW"}, rows)
+	a.table([]string{"CHECK", "", "NAMES", "AT", "SAW"}, rows)
 	a.remedies(r.Findings)
 	if e := r.External; e != nil {
 		a.print("")
@@ -74,6 +76,46 @@ func (a *app) showPreflight(farmName string, r controller.PreflightReport) error
 	}
 	return quiet(code)
 }
+
+// A findings is what was found alike at several places.
+type findings struct {
+	controller.Finding
+	names, places []string
+}
+
+// grouped puts what was found alike into one, wrong ones first; or leaves each by
+// itself.
+func grouped(found []controller.Finding, each bool) (all []*findings) {
+	by := map[controller.Finding]*findings{}
+	for _, f := range found {
+		key := controller.Finding{Check: f.Check, Verdict: f.Verdict, Saw: f.Saw, Remedy: f.Remedy}
+		if each {
+			key = f
+		}
+		g := by[key]
+		if g == nil {
+			g = &findings{Finding: key}
+			by[key] = g
+			all = append(all, g)
+		}
+		if name := displayed(f.Name); !slices.Contains(g.names, name) {
+			g.names = append(g.names, name)
+		}
+		if at := cmp.Or(f.Node, f.Address, "–"); !slices.Contains(g.places, at) {
+			g.places = append(g.places, at)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *findings) int { return cmp.Compare(urgency(a.Verdict), urgency(b.Verdict)) })
+	return all
+}
+
+// urgency is the order in which people should read.
+func urgency(v http01.Sort) int {
+	return slices.Index([]http01.Sort{http01.Wrong, http01.Unclear, http01.Right}, v)
+}
+
+// mostShown is how many names or places of a group are named.
+const mostShown = 3
 
 func verdictSign(v http01.Sort) (string, tone) {
 	switch v {
