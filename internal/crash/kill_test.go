@@ -125,7 +125,7 @@ type victim struct {
 func newVictim(t *testing.T, program string) (v *victim, err error) {
 	v = &victim{program: program}
 	v.dir, v.story = t.TempDir(), first
-	if v.state, err = os.MkdirTemp("", "cf"); err != nil { // a socket's path is short
+	if v.state, err = os.MkdirTemp("", "cf"); err != nil { //nolint:usetesting // a socket's path has 104 bytes at most, TempDir's has the test's name
 		return v, err
 	}
 	v.lab = &lab.Lab{Farm: "lab", Site: "shop"}

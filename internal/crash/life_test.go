@@ -74,20 +74,6 @@ func (l *life) died() bool {
 	return l.struck
 }
 
-// kill ends the life wherever it is.
-func (l *life) kill() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.killLocked()
-}
-
-func (l *life) killLocked() {
-	if !l.struck {
-		l.struck = true
-		close(l.dead)
-	}
-}
-
 // alive is for what changes nothing: it only fails in a dead controller.
 func (l *life) alive() error {
 	if l.died() {
@@ -96,7 +82,8 @@ func (l *life) alive() error {
 	return nil
 }
 
-// arrive notes that a point is reached, and dies there if that was meant.
+// arrive notes, under the lock, that a point is reached, and dies there if that
+// was meant.
 func (l *life) arrive(p point) error {
 	if l.struck {
 		return errCrashed
@@ -104,7 +91,8 @@ func (l *life) arrive(p point) error {
 	flying := slices.Sorted(maps.Keys(l.flight))
 	l.reached = append(l.reached, arrival{p, fmt.Sprint(l.ended, flying)})
 	if p == l.strike {
-		l.killLocked()
+		l.struck = true
+		close(l.dead)
 		return errCrashed
 	}
 	return nil

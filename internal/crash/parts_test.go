@@ -2,6 +2,7 @@ package crash
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/prove"
+	"github.com/certfarm/certfarm/internal/prove/dns01"
 	"github.com/certfarm/certfarm/internal/prove/http01"
 )
 
@@ -154,6 +156,15 @@ func (s mortalSolver) CleanUp(ctx context.Context, c farm.Challenge, r prove.Rec
 	return err
 }
 
+// Spread tells how far an answer of dns-01 has come.
+func (s mortalSolver) Spread(ctx context.Context, r prove.Receipt) ([]dns01.Sight, error) {
+	return read(s.life, "solver spread", func() ([]dns01.Sight, error) {
+		return s.Solver.(interface {
+			Spread(context.Context, prove.Receipt) ([]dns01.Sight, error)
+		}).Spread(ctx, r)
+	})
+}
+
 // mortalProber looks for a controller that may die. A look is no point: it changes
 // nothing, and how many there are depends on the time.
 type mortalProber struct {
@@ -233,9 +244,7 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 func (a *answer) send(w http.ResponseWriter) {
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	a.WriteHeader(http.StatusOK)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // a client that has gone is told nothing

@@ -31,14 +31,15 @@ func TestNames(t *testing.T) {
 		return
 	}
 	w := newNames(t, resolverAt)
+	program := w.program(t)
 	t.Run("rfc2136 BIND", func(t *testing.T) { w.updates(t, "bind", bindAt) })
 	t.Run("rfc2136 Knot", func(t *testing.T) { w.updates(t, "knot", knotAt) })
-	t.Run("lego PowerDNS", w.throughLego)
 	t.Run("delegated over two zones", w.delegated)
 	t.Run("delegated by a rule", w.delegatedByRule)
 	t.Run("delegated in a circle", w.circle)
 	t.Run("several methods", w.severalMethods)
 	t.Run("address", w.address)
+	t.Run("lego PowerDNS", func(t *testing.T) { w.throughLego(t, program(t)) })
 }
 
 // updates proves a name and its wildcard, which have two values at one name, where
@@ -50,9 +51,9 @@ func (w *nameWorld) updates(t *testing.T, server, at string) {
 }
 
 // throughLego is the same through the API of PowerDNS.
-func (w *nameWorld) throughLego(t *testing.T) {
+func (w *nameWorld) throughLego(t *testing.T, program string) {
 	w.startPowerDNS(t)
-	w.helper = []string{w.program(t), "dns-helper"}
+	w.helper = []string{program, "dns-helper"}
 	w.besideOthers(t, pdnsAt, "shop.pdns.test", wish{names: []string{"shop.pdns.test", "*.shop.pdns.test"}, validation: "{dns: pdns}"},
 		func(line string) { w.setPowerDNS(t, line) })
 }
@@ -109,7 +110,7 @@ func (w *nameWorld) circle(t *testing.T) {
 	r.applyText(t, w.farmYAML(t, r.nodes[0], s))
 	r.held(t)
 	w.verdicts(t, r, map[string]http01.Sort{"loop.bind.test dns-01": http01.Wrong})
-	if n := w.orders(s.names); n != 0 {
+	if n := w.opened(s); n != 0 {
 		t.Errorf("the CA has heard of %d orders", n)
 	}
 	set(t, bindAt, "hop.test", "loop.hop.test. 2 CNAME loop.knot.test.") // a name has one CNAME: it takes the other's place
@@ -138,11 +139,11 @@ func (w *nameWorld) severalMethods(t *testing.T) {
 	rule, err := r.Snippet(t.Context(), farmName, siteName, controller.SnippetAsk{Server: snippet.HAProxy, Controllers: w.ask("", "", "").Controllers})
 	must(t, err)
 	w.balancer.run(t, rule)
-	w.setSnippet(t, r, "bind.test")
+	w.setSnippet(t, r)
 	w.verdicts(t, r, map[string]http01.Sort{
 		"www.mix.bind.test http-01": http01.Right, "*.mix.bind.test dns-01": http01.Right, "stays.bind.test dns-persist-01": http01.Right,
 	})
-	if n := w.orders(s.names); n != 0 {
+	if n := w.opened(s); n != 0 {
 		t.Errorf("the CA has heard of %d orders", n)
 	}
 	w.goesOn(t, r, s)
@@ -167,29 +168,32 @@ func (w *nameWorld) address(t *testing.T) {
 // gets applies a wish and holds that it comes true.
 func (w *nameWorld) gets(t *testing.T, r *rig, s wish) {
 	t.Helper()
+	before := w.finalized(s)
 	r.applyText(t, w.farmYAML(t, r.nodes[0], s))
-	w.comes(t, r, s)
+	w.comes(t, r, s, before)
 }
 
-// goesOn has an order that was held go on at once.
+// goesOn asks for a certificate, or for an order that was held to go on at once, and
+// holds that it comes.
 func (w *nameWorld) goesOn(t *testing.T, r *rig, s wish) {
 	t.Helper()
+	before := w.finalized(s)
 	must(t, r.Renew(t.Context(), farmName, siteName, "e2e"))
-	w.comes(t, r, s)
+	w.comes(t, r, s, before)
 }
 
 // comes holds that a certificate is got by one order, and served for every name.
-func (w *nameWorld) comes(t *testing.T, r *rig, s wish) {
+func (w *nameWorld) comes(t *testing.T, r *rig, s wish, before int) {
 	t.Helper()
-	before := w.issued(s)
 	ro := r.ended(t, limit, farm.Done)
 	w.seen(t, r, s, r.leaf(t, ro.To.ID))
-	if n := w.issued(s); s.issuer == "" && n != before+1 && n != 1 {
-		t.Errorf("the CA has finalized %d orders for one certificate", n-before)
+	if n := w.finalized(s); s.issuer == "" && n != before+1 {
+		t.Errorf("%d orders were finalized for one certificate", n-before)
 	}
 }
 
-// seen holds that the edge serves a leaf, trusted, for every name.
+// seen holds that the edge serves a leaf, trusted, for every name. A worker of nginx
+// that is told to go may still take a connection.
 func (w *nameWorld) seen(t *testing.T, r *rig, s wish, leaf string) {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -198,10 +202,10 @@ func (w *nameWorld) seen(t *testing.T, r *rig, s wish, leaf string) {
 		if below, ok := strings.CutPrefix(name, "*."); ok {
 			name = "any." + below
 		}
-		got, err := leafAt(t, r.nodes[0].https(), name, roots)
-		if err != nil || got != leaf {
-			t.Errorf("%s is served for %s (%v), want %s", farm.Short(got), name, err, farm.Short(leaf))
-		}
+		within(t, limit, "leaf "+farm.Short(leaf)+" is served for "+name, func() bool {
+			got, err := leafAt(t, r.nodes[0].https(), name, roots)
+			return err == nil && got == leaf
+		})
 	}
 }
 
@@ -212,8 +216,8 @@ func setOf(names []string) string {
 	return strings.Join(names, ",")
 }
 
-func (w *nameWorld) orders(names []string) int { return w.ca.Stats().Orders[setOf(names)] }
-func (w *nameWorld) issued(s wish) int         { return w.ca.Stats().Finalized[setOf(s.names)] }
+func (w *nameWorld) opened(s wish) int    { return w.ca.Stats().Orders[setOf(s.names)] }
+func (w *nameWorld) finalized(s wish) int { return w.ca.Stats().Finalized[setOf(s.names)] }
 
 // left waits until there are these values at a name, and no other.
 func (w *nameWorld) left(t *testing.T, at, name string, want ...string) {
@@ -248,7 +252,7 @@ func (w *nameWorld) verdicts(t *testing.T, r *rig, want map[string]http01.Sort) 
 }
 
 // setSnippet sets what `certfarm snippet SITE --dns` prints.
-func (w *nameWorld) setSnippet(t *testing.T, r *rig, zones ...string) {
+func (w *nameWorld) setSnippet(t *testing.T, r *rig) {
 	t.Helper()
 	s, err := r.SnippetDNS(t.Context(), farmName, siteName)
 	must(t, err)
@@ -256,15 +260,23 @@ func (w *nameWorld) setSnippet(t *testing.T, r *rig, zones ...string) {
 	for _, p := range s.Parts {
 		text.WriteString(p.Text)
 	}
-	setPrinted(t, text.String(), zones...)
+	setPrinted(t, text.String(), map[string]string{"bind.test": bindAt, "test": rootAt})
 }
 
-// program builds certfarm as it is shipped.
-func (w *nameWorld) program(t *testing.T) string {
+// program begins to build certfarm as it is shipped, and returns what waits for it.
+func (w *nameWorld) program(t *testing.T) (built func(*testing.T) string) {
 	t.Helper()
 	file := filepath.Join(w.dir, "certfarm")
-	must(t, command("env", "CGO_ENABLED=0", "go", "build", "-o", file, "../../cmd/certfarm"))
-	return file
+	var err error
+	var build sync.WaitGroup
+	build.Go(func() { err = command("env", "CGO_ENABLED=0", "go", "build", "-o", file, "../../cmd/certfarm") })
+	t.Cleanup(build.Wait)
+	return func(t *testing.T) string {
+		t.Helper()
+		build.Wait()
+		must(t, err)
+		return file
+	}
 }
 
 // startPowerDNS starts the server of pdns.test, with its API.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -24,7 +25,8 @@ import (
 // root down, by a resolver that is told no shortcut. All name servers have addresses
 // of their own, since the world asks them at port 53.
 //
-//	.  test  bind.test  hop.test  split.test   BIND        10.77.0.53
+//	.  test                                    BIND        10.77.0.52
+//	bind.test  hop.test  split.test            BIND        10.77.0.53
 //	knot.test  split.test (another)            Knot        10.77.0.55
 //	pdns.test                                  PowerDNS    10.77.0.56
 //	own.test, once it is delegated             controllers 10.77.0.57, 58
@@ -41,6 +43,7 @@ type issuer struct{ directory, profile, roots string }
 
 // The addresses of the name servers.
 const (
+	rootAt     = worldNet + "52"
 	bindAt     = worldNet + "53"
 	resolverAt = worldNet + "54"
 	knotAt     = worldNet + "55"
@@ -79,13 +82,13 @@ func inNames(t *testing.T, programs []string, environment ...string) bool {
 func newNames(t *testing.T, resolver string) *nameWorld {
 	t.Helper()
 	w := &nameWorld{world: newNetwork(t)}
-	for _, a := range []string{bindAt, resolverAt, knotAt, pdnsAt, ownAt, otherAt, minimalAt, stepAt} {
+	for _, a := range []string{rootAt, bindAt, resolverAt, knotAt, pdnsAt, ownAt, otherAt, minimalAt, stepAt} {
 		must(t, command("ip", "addr", "add", a+"/24", "dev", "br0"))
 	}
 	w.startBIND(t)
 	w.startResolver(t)
 	w.startKnot(t)
-	for at, zone := range map[string]string{bindAt: "bind.test", knotAt: "knot.test", resolverAt: "knot.test", minimalAt: "bind.test"} {
+	for at, zone := range map[string]string{rootAt: "test", bindAt: "bind.test", knotAt: "knot.test", resolverAt: "knot.test", minimalAt: "bind.test"} {
 		within(t, 20*time.Second, "the name server at "+at+" knows "+zone, func() bool { return len(records(at, zone, dns.TypeSOA)) == 1 })
 	}
 	var err error
@@ -153,33 +156,43 @@ func zone(name, at, more string) string {
 		dns.Fqdn(name), dns.Fqdn(host), at, more)
 }
 
-// startBIND starts the server of the root and of the zones that lead elsewhere.
+// startBIND starts two servers: of what leads to the zones, and of some of those.
+// They are apart, as elsewhere, since a resolver learns where a zone is from the one
+// above it.
 func (w *nameWorld) startBIND(t *testing.T) {
 	t.Helper()
 	var delegated strings.Builder
 	for _, z := range [][2]string{{"bind", bindAt}, {"hop", bindAt}, {"split", bindAt}, {"knot", knotAt}, {"pdns", pdnsAt}} {
 		fmt.Fprintf(&delegated, "%[1]s NS ns.%[1]s\nns.%[1]s A %[2]s\n", z[0], z[1])
 	}
-	files := map[string]string{
-		"root":  fmt.Sprintf("$TTL 60\n. SOA ns.test. hostmaster.test. 1 3600 600 604800 60\n. NS ns.test.\ntest. NS ns.test.\nns.test. A %s\n", bindAt),
-		"test":  zone("test", bindAt, delegated.String()),
-		"bind":  zone("bind.test", bindAt, "shop A "+balancerAt+"\nwww.mix A "+balancerAt+"\nwww.step A "+balancerAt+"\n"),
-		"hop":   zone("hop.test", bindAt, ""),
-		"split": zone("split.test", bindAt, "_acme-challenge CNAME split.knot.test.\n"),
+	w.runBIND(t, "root", rootAt, map[string]string{
+		".":    fmt.Sprintf("$TTL 60\n. SOA ns.test. hostmaster.test. 1 3600 600 604800 60\n. NS ns.test.\ntest. NS ns.test.\nns.test. A %s\n", rootAt),
+		"test": zone("test", rootAt, delegated.String()),
+	})
+	w.runBIND(t, "bind", bindAt, map[string]string{
+		"bind.test":  zone("bind.test", bindAt, "shop A "+balancerAt+"\nwww.mix A "+balancerAt+"\nstays A "+balancerAt+"\nwww.step A "+balancerAt+"\n"),
+		"hop.test":   zone("hop.test", bindAt, ""),
+		"split.test": zone("split.test", bindAt, "@ A "+balancerAt+"\n_acme-challenge CNAME split.knot.test.\n"),
+	})
+}
+
+// runBIND starts a server with zones, by their texts.
+func (w *nameWorld) runBIND(t *testing.T, name, at string, zones map[string]string) {
+	t.Helper()
+	files := map[string]string{}
+	var listed strings.Builder
+	for of, text := range zones {
+		file := "zone-" + of
+		files[file] = text
+		fmt.Fprintf(&listed, "zone %q { type primary; file %q; update-policy { grant %s zonesub ANY; grant %s zonesub TXT; }; };\n", of, file, personKey, controllerKey)
 	}
-	var zones strings.Builder
-	for _, name := range []string{"test", "bind.test", "hop.test", "split.test"} {
-		first, _, _ := strings.Cut(name, ".")
-		fmt.Fprintf(&zones, "zone %q { type primary; file %q; update-policy { grant %s zonesub ANY; grant %s zonesub TXT; }; };\n", name, first, personKey, controllerKey)
-	}
-	dir := filepath.Join(w.dir, "bind")
+	dir := filepath.Join(w.dir, name)
 	files["named.conf"] = fmt.Sprintf(`%s
 options { directory %[2]q; managed-keys-directory %[2]q; pid-file none; session-keyfile none; dnssec-validation no; notify no;
   recursion no; listen-on port 53 { %[3]s; }; listen-on-v6 { none; }; };
 controls { };
-zone "." { type primary; file "root"; };
-%[4]s`, bindKeys(), dir, bindAt, zones.String())
-	w.folder(t, "bind", files)
+%[4]s`, bindKeys(), dir, at, listed.String())
+	w.folder(t, name, files)
 	w.process(t, "named", "-g", "-n", "1", "-c", filepath.Join(dir, "named.conf"))
 }
 
@@ -191,17 +204,18 @@ func bindKeys() (text string) {
 }
 
 // startResolver starts a resolver that knows where the root is, and nothing else.
-// It forgets soon what it was told, so that a test need not wait; it remembers for a
-// while what it was told not to be there.
+// It forgets soon what it was told, so that a test need not wait. But it remembers
+// for a minute what was not there: whoever asks it for a record that is still to be
+// written makes the order fail.
 func (w *nameWorld) startResolver(t *testing.T) {
 	t.Helper()
 	dir := filepath.Join(w.dir, "resolver")
 	hint := `zone "." { type hint; file "hints"; };`
 	w.folder(t, "resolver", map[string]string{
-		"hints": ". 60 NS ns.test.\nns.test. 60 A " + bindAt + "\n",
+		"hints": ". 60 NS ns.test.\nns.test. 60 A " + rootAt + "\n",
 		"named.conf": fmt.Sprintf(`
 options { directory %[1]q; managed-keys-directory %[1]q; pid-file none; session-keyfile none; dnssec-validation no;
-  recursion yes; empty-zones-enable no; max-cache-ttl 2; max-ncache-ttl 2; listen-on port 53 { %[2]s; %[3]s; }; listen-on-v6 { none; }; };
+  recursion yes; empty-zones-enable no; max-cache-ttl 2; max-ncache-ttl 60; listen-on port 53 { %[2]s; %[3]s; }; listen-on-v6 { none; }; };
 controls { };
 view "whole" { match-destinations { %[2]s; }; qname-minimization off; %[4]s };
 view "minimal" { match-destinations { %[3]s; }; qname-minimization strict; %[4]s };
@@ -286,18 +300,19 @@ func set(t *testing.T, at, zone string, lines ...string) {
 }
 
 // setPrinted sets what `certfarm snippet SITE --dns` prints, each record in the zone
-// that has its name. All zones are BIND's.
-func setPrinted(t *testing.T, text string, zones ...string) {
+// that has its name. Zones are those of servers, by their addresses.
+func setPrinted(t *testing.T, text string, zones map[string]string) {
 	t.Helper()
 	p := dns.NewZoneParser(strings.NewReader(text), ".", "")
+	names := slices.SortedFunc(maps.Keys(zones), func(a, b string) int { return len(b) - len(a) })
 	count := 0
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		i := slices.IndexFunc(zones, func(z string) bool { return dns.IsSubDomain(dns.Fqdn(z), rr.Header().Name) })
+		i := slices.IndexFunc(names, func(z string) bool { return dns.IsSubDomain(dns.Fqdn(z), rr.Header().Name) })
 		if i < 0 {
-			t.Fatalf("%s is in none of %v", rr, zones)
+			t.Fatalf("%s is in none of %v", rr, names)
 		}
 		rr.Header().Ttl = 2
-		set(t, bindAt, zones[i], rr.String())
+		set(t, zones[names[i]], names[i], rr.String())
 		count++
 	}
 	must(t, p.Err())

@@ -115,15 +115,17 @@ func (s *story) aborted(t *testing.T) {
 	s.certificates(t, 1)
 }
 
-// firstIssue: the version of the order that there was is tried again by itself,
-// gets its assent, and goes to every node.
+// firstIssue: a person says that the version of the order that there was is tried
+// again; it gets its assent, and goes to every node.
 func (s *story) firstIssue(t *testing.T) {
 	web2 := s.node(t, "web2")
 	m := lab.StartMeter(lab.MeterConfig{Address: web2.https(), SNI: siteNames[0], Every: 100 * time.Millisecond, Timeout: 10 * time.Second})
-	within(t, limit, "a rollout waits for assent", func() bool {
-		_, err := s.Tell(t.Context(), farmName, siteName, controller.Approve, "", "e2e")
-		return err == nil
-	})
+	for _, what := range []string{"what was aborted is tried again", "a rollout waits for assent"} {
+		within(t, limit, what, func() bool {
+			_, err := s.Tell(t.Context(), farmName, siteName, controller.Approve, "", "e2e")
+			return err == nil
+		})
+	}
 	ro := s.ended(t, limit, farm.Done)
 	seen := m.Close()
 	s.apply(t, policy) // from now on nobody is asked

@@ -21,7 +21,7 @@ const (
 	// callTime is how long a helper may take for one thing: some APIs answer only
 	// when the record is live. After it the helper and its children are killed.
 	callTime = 3 * time.Minute
-	// goTime is how long a helper whose input ended may take to go by itself.
+	// goTime is how long a helper that says no more may take to go by itself.
 	goTime = 5 * time.Second
 	// heard is how much of what a helper prints is kept.
 	heard = 64 << 10
@@ -134,7 +134,6 @@ func (h *helper) ask(ctx context.Context, q request) error {
 	var a answer
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull), err == nil && json.Unmarshal(line, &a) != nil, err == nil && !a.Done && a.Error == "":
-		h.kill() // it may go on talking
 		h.end()
 		return errors.New("the helper's answer makes no sense: " + string(bytes.TrimSpace(line)) + h.words())
 	case err != nil:
@@ -149,6 +148,9 @@ func (h *helper) ask(ctx context.Context, q request) error {
 
 // died says how the helper ended instead of answering.
 func (h *helper) died(ctx context.Context) error {
+	late := time.AfterFunc(goTime, h.kill) // it closed its output, and stays
+	<-h.ended
+	late.Stop()
 	h.end()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("the helper was stopped before it answered: %w%s", err, h.words())
@@ -181,13 +183,11 @@ func (h *helper) lives() bool {
 	}
 }
 
-// end closes the helper's input, upon which it goes by itself, and has it killed
-// if it does not. It waits until it is gone.
+// end kills the helper, whose work is done or lost, and waits until it is gone.
 func (h *helper) end() {
 	_ = h.in.Close() // it may be closed already
-	t := time.AfterFunc(goTime, h.kill)
+	h.kill()
 	<-h.ended
-	t.Stop()
 	_ = h.read.Close()
 }
 

@@ -75,12 +75,15 @@ func TestHelperHasACleanEnvironment(t *testing.T) {
 	}
 }
 
-func TestHelperByHandSaysWhatItIs(t *testing.T) {
+func TestHelperEndsWithItsParent(t *testing.T) {
 	h, err := starter{argv: []string{os.Args[0], "dns-helper"}}.run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.end() // no request: it goes by itself
+	if err := h.in.Close(); err != nil { // as it is when the controller dies
+		t.Fatal(err)
+	}
+	<-h.ended
 	if h.err != nil {
 		t.Errorf("it ended with %v", h.err)
 	}
