@@ -10,6 +10,7 @@
 package budget
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 const (
 	Most  = 4                  // orders for one set of names …
 	Span  = 7 * 24 * time.Hour // … within this time
-	Pause = 24 * time.Hour     // after an order that failed
+	Pause = 24 * time.Hour     // after an order that failed, unless the ask says less
 )
 
 // A Past order is one that was begun, whatever became of it, for whichever site.
@@ -40,6 +41,11 @@ type Ask struct {
 	// Forced says that a person wants it at once: it need not wait for the pause
 	// after a failure. The ceiling holds for it too.
 	Forced bool
+	Pause  time.Duration // after an order that failed; 0: a day
+	// Late says that the certificate is past its last safe moment: orders that failed
+	// do not count, since CAs count certificates, and the pause keeps to their limits
+	// of failures.
+	Late bool
 }
 
 // An Answer is whether an ask is allowed, and if not, when to ask again and why.
@@ -59,22 +65,22 @@ func Allow(past []Past, ask Ask, now time.Time) Answer {
 	past = slices.DeleteFunc(slices.Clone(past), func(p Past) bool {
 		return p.Issuer != ask.Issuer || set(p.Names) != set(ask.Names)
 	})
-	begun, failed := recent(past, now)
+	begun, failed := recent(past, ask.Late, now)
 	if over := len(begun) + want - Most; over > 0 {
 		again := begun[over-1].Add(Span)
 		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last 7 days, and %d are allowed; ask again at %s", len(begun), Most, again.UTC().Format(time.RFC3339))}
 	}
-	if again := failed.Add(Pause); !failed.IsZero() && again.After(now) && !ask.Forced {
-		return Answer{Again: again, Why: fmt.Sprintf("the last order failed at %s; the next may begin a day later, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339))}
+	if again := failed.Add(cmp.Or(ask.Pause, Pause)); !failed.IsZero() && again.After(now) && !ask.Forced {
+		return Answer{Again: again, Why: fmt.Sprintf("the last order failed at %s; the next may begin at %s, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339), again.UTC().Format(time.RFC3339))}
 	}
 	return Answer{OK: true}
 }
 
 // recent finds when the orders of the span were begun, oldest first, and when one
 // failed last, if none has gone well since and it is not forgiven.
-func recent(past []Past, now time.Time) (begun []time.Time, failed time.Time) {
+func recent(past []Past, late bool, now time.Time) (begun []time.Time, failed time.Time) {
 	for _, p := range past {
-		if p.Begun.Add(Span).After(now) {
+		if p.Begun.Add(Span).After(now) && (p.Failed.IsZero() || !late) {
 			begun = append(begun, p.Begun)
 		}
 		if p.Failed.After(failed) && !succeededAfter(past, p) && !forgiven(past, p) {

@@ -133,3 +133,24 @@ func check(t *rapid.T, past []Past) {
 		}
 	}
 }
+
+// Past the last safe moment an order that failed costs an hour, and none of the
+// orders of the week: a certificate would expire for want of one more try.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	past := []Past{failed(2 * time.Hour), failed(3 * time.Hour), failed(4 * time.Hour), failed(5 * time.Hour)}
+	ask := Ask{Names: names, Pause: time.Hour, Late: true}
+	if a := Allow(past, ask, now); !a.OK {
+		t.Errorf("not allowed: %+v", a)
+	}
+	if a := Allow(append(past, failed(time.Minute)), ask, now); a.OK || !a.Again.Equal(now.Add(59*time.Minute)) {
+		t.Errorf("a minute after a failure: %+v", a)
+	}
+	if a := Allow(ago(time.Hour, 2*time.Hour, 3*time.Hour, 4*time.Hour), ask, now); a.OK {
+		t.Error("certificates do count")
+	}
+	ask.Late = false
+	if a := Allow(past, ask, now); a.OK {
+		t.Error("before it they count")
+	}
+}

@@ -117,8 +117,7 @@ func (c *Controller) watch(ctx context.Context, a act, answer *farm.Answer, want
 
 // faultOf is who is to blame for an error, as far as it says.
 func faultOf(err error) farm.Fault {
-	var f *faultError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*faultError](err); ok {
 		return f.fault
 	}
 	return farm.NoFault

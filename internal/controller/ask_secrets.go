@@ -140,33 +140,10 @@ func (c *Controller) Rekey(ctx context.Context, by string) (n int, err error) {
 	}
 	c.keys.Store(rotated)
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
-		n = 0
-		for r, err := range tx.AllSealed(ctx) {
-			if err != nil {
-				return err
-			}
-			again, changed, err := rotated.Reseal(secret.RecordID(r.Farm, r.Kind, r.Name), r.Sealed)
-			if err != nil {
-				return err
-			}
-			if !changed {
-				continue
-			}
-			n++
-			if err := tx.PutSealed(ctx, r.Farm, r.Kind, r.Name, again); err != nil {
-				return err
-			}
-		}
-		farms, err := tx.Farms(ctx)
-		if err != nil {
+		if n, err = resealAll(ctx, tx, rotated); err != nil {
 			return err
 		}
-		for _, f := range farms {
-			if err := tell(ctx, tx, farm.Event{Farm: f, Kind: "keys.rekeyed", Actor: by, Text: by + " changed the master key"}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tellRekeyed(ctx, tx, by)
 	})
 	if err != nil {
 		return 0, err
@@ -184,6 +161,42 @@ func (c *Controller) Rekey(ctx context.Context, by string) (n int, err error) {
 	return n, nil
 }
 
+// resealAll seals under the newest key what is not yet, and counts it.
+func resealAll(ctx context.Context, tx *store.Tx, k *secret.Keyring) (n int, err error) {
+	for r, err := range tx.AllSealed(ctx) {
+		if err != nil {
+			return n, err
+		}
+		again, changed, err := k.Reseal(secret.RecordID(r.Farm, r.Kind, r.Name), r.Sealed)
+		if err != nil {
+			return n, err
+		}
+		if !changed {
+			continue
+		}
+		n++
+		if err := tx.PutSealed(ctx, r.Farm, r.Kind, r.Name, again); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// tellRekeyed tells every farm, since all have the master key in common.
+func tellRekeyed(ctx context.Context, tx *store.Tx, by string) error {
+	farms, err := tx.Farms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range farms {
+		if err := tell(ctx, tx, farm.Event{Farm: f, Kind: "keys.rekeyed", Actor: by, Text: by + " changed the master key"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allUnder refuses where a record is still sealed under an older key.
 func allUnder(ctx context.Context, tx *store.Tx, k *secret.Keyring) error {
 	for r, err := range tx.AllSealed(ctx) {
 		if err != nil {

@@ -120,26 +120,7 @@ func (d *SiteDetail) judge(now time.Time) {
 	}
 	d.Sync, d.Health = "in-sync", "healthy"
 	for _, p := range d.Places {
-		if p.Released {
-			d.Attention = append(d.Attention, p.Target.Name+" is gone from farm.yaml and left alone until `certfarm retire`")
-			continue
-		}
-		d.Targets++
-		if len(p.Desired) == 0 {
-			d.Sync, d.Health = "unknown", "missing"
-			continue
-		}
-		if v := versions[p.Desired[0]]; d.NotAfter.IsZero() || v.NotAfter().Before(d.NotAfter) {
-			d.Version, d.NotAfter = leafOf(v), v.NotAfter()
-		}
-		if inStep(p, versions) {
-			d.InStep++
-			continue
-		}
-		d.Sync = "drifted"
-		if why := p.Trouble(); why != "" {
-			d.Attention = append(d.Attention, why)
-		}
+		d.ofPlace(p, versions)
 	}
 	switch {
 	case d.Rollout != "" || d.Certificate.Intent != "":
@@ -147,13 +128,42 @@ func (d *SiteDetail) judge(now time.Time) {
 	case d.Certificate.Failures > 0 || d.Certificate.Retries > 0 || len(d.Attention) > 0 || !d.NotAfter.IsZero() && now.After(d.NotAfter):
 		d.Health = "degraded"
 	}
+	d.ofTries()
+	d.ofAbort(versions[d.Certificate.Aborted])
+}
+
+// ofPlace counts one target in.
+func (d *SiteDetail) ofPlace(p farm.Place, versions map[string]farm.Version) {
+	if p.Released {
+		d.Attention = append(d.Attention, p.Target.Name+" is gone from farm.yaml and left alone until `certfarm retire`")
+		return
+	}
+	d.Targets++
+	if len(p.Desired) == 0 {
+		d.Sync, d.Health = "unknown", "missing"
+		return
+	}
+	if v := versions[p.Desired[0]]; d.NotAfter.IsZero() || v.NotAfter().Before(d.NotAfter) {
+		d.Version, d.NotAfter = leafOf(v), v.NotAfter()
+	}
+	if inStep(p, versions) {
+		d.InStep++
+		return
+	}
+	d.Sync = "drifted"
+	if why := p.Trouble(); why != "" {
+		d.Attention = append(d.Attention, why)
+	}
+}
+
+// ofTries says what went wrong last and is tried again.
+func (d *SiteDetail) ofTries() {
 	if d.Certificate.Failures > 0 {
 		d.Attention = append(d.Attention, "the last order or version failed: "+d.Certificate.Verdict)
 	}
 	if d.Certificate.Retries > 0 {
 		d.Attention = append(d.Attention, "the last rollout was restored; it is tried again at "+d.Certificate.Retry.UTC().Format("2006-01-02 15:04 MST"))
 	}
-	d.ofAbort(versions[d.Certificate.Aborted])
 }
 
 // ofAbort says that the newest version is not everywhere since a person aborted

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -51,14 +52,18 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 	if err != nil {
 		return s, err
 	}
-	if s.profile = s.site.Profile; s.profile == "" {
-		s.profile = issuer.Profile
-	}
+	s.profile = cmp.Or(s.site.Profile, issuer.Profile)
 	versions, err := tx.Versions(ctx, farmName, name)
 	if err != nil {
 		return s, err
 	}
-	for _, v := range versions { // newest first
+	s.choose(versions)
+	return s, nil
+}
+
+// choose takes the versions that count from all of a site, newest first.
+func (s *standing) choose(versions []farm.Version) {
+	for _, v := range versions {
 		if s.newest.ID == "" && v.State != farm.VersionWithdrawn {
 			s.newest = v
 		}
@@ -66,7 +71,6 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 			s.good = v
 		}
 	}
-	return s, nil
 }
 
 func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time.Time, err error) {
@@ -112,7 +116,11 @@ func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error
 		}
 		past = append(past, p)
 	}
-	return budget.Allow(past, budget.Ask{Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != ""}, tx.Now()), nil
+	lastSafe := renew.LastSafe(s.good)
+	return budget.Allow(past, budget.Ask{
+		Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
+		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe),
+	}, tx.Now()), nil
 }
 
 // before is the orders that count for the site's next ones: those of its slot,
@@ -127,7 +135,8 @@ func (s standing) before(ctx context.Context, tx *store.Tx) ([]farm.Order, error
 			return nil, err
 		}
 		for _, o := range orders {
-			if !slices.ContainsFunc(all, func(had farm.Order) bool { return had.ID == o.ID }) {
+			tried := o.External != "" // at a staging directory, whose limits are its own
+			if !tried && !slices.ContainsFunc(all, func(had farm.Order) bool { return had.ID == o.ID }) {
 				all = append(all, o)
 			}
 		}

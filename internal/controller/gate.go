@@ -87,8 +87,8 @@ func (c *Controller) dane(ctx context.Context, a act) error {
 
 func tlsa(ctx context.Context, servers []string, port int, name string, v farm.Version) error {
 	records, err := probe.TLSA(ctx, servers, port, strings.TrimPrefix(name, "*."))
-	if err != nil || len(records) == 0 {
-		return nil // cannot tell, or nothing is published
+	if published := err == nil && len(records) > 0; !published {
+		return nil // or it cannot be told
 	}
 	for _, l := range v.Leaves {
 		if ok, err := probe.Matches(records, l.Chain); err != nil || !ok {

@@ -25,18 +25,10 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 	if is, err := observing(ctx, tx, r.Farm, r.Site); err != nil || is {
 		return errors.Join(err, arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()))
 	}
-	if err := refresh(ctx, tx, &r); err != nil {
-		return err
-	}
-	frozen, err := tx.Word(ctx, r.Farm, wordFrozen)
+	d, err := decide(ctx, tx, &r)
 	if err != nil {
 		return err
 	}
-	held, err := heldNode(ctx, tx, r)
-	if err != nil {
-		return err
-	}
-	d := rollout.Next(r, frozen != "" || held != "", tx.Now())
 	next := rollout.Begin(r, d, tx.Now())
 	if err := tx.PutRollout(ctx, next); err != nil {
 		return err
@@ -47,17 +39,38 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 	if next.Outcome != farm.Running {
 		return c.finish(ctx, tx, next)
 	}
+	return armAll(ctx, tx, next, d)
+}
+
+// decide lets a rollout decide by what is known now.
+func decide(ctx context.Context, tx *store.Tx, r *farm.Rollout) (rollout.Decision, error) {
+	if err := refresh(ctx, tx, r); err != nil {
+		return rollout.Decision{}, err
+	}
+	frozen, err := tx.Word(ctx, r.Farm, wordFrozen)
+	if err != nil {
+		return rollout.Decision{}, err
+	}
+	held, err := heldNode(ctx, tx, *r)
+	if err != nil {
+		return rollout.Decision{}, err
+	}
+	return rollout.Next(*r, frozen != "" || held != "", tx.Now()), nil
+}
+
+// armAll enqueues the acts that were decided on, and the next look at the time.
+func armAll(ctx context.Context, tx *store.Tx, r farm.Rollout, d rollout.Decision) error {
 	for _, act := range d.Acts {
 		for _, target := range act.Targets {
-			if err := armAct(ctx, tx, next, act.Do, target); err != nil {
+			if err := armAct(ctx, tx, r, act.Do, target); err != nil {
 				return err
 			}
 		}
 	}
-	if !d.Until.IsZero() {
-		return arm(ctx, tx, r.Farm, "advance", r.ID, d.Until)
+	if d.Until.IsZero() {
+		return nil
 	}
-	return nil
+	return arm(ctx, tx, r.Farm, "advance", r.ID, d.Until)
 }
 
 // heldNode names a held node on which the rollout still has something to make

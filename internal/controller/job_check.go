@@ -66,15 +66,36 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 	if is, err := observing(ctx, tx, f.Job.Farm, s.site.Name); err != nil || is {
 		return errors.Join(err, arm(ctx, tx, f.Job.Farm, "look", s.site.Name, tx.Now()))
 	}
-	if v, ok := f.Result.Value.(checked); ok && v.suggestion != nil && v.suggestion.Leaf == leafOf(s.newest) {
+	if v, ok := f.Result.Value.(checked); ok {
+		s.hear(v)
+	}
+	if err := c.bring(ctx, tx, &s); err != nil {
+		return err
+	}
+	if err := tx.PutCertificate(ctx, s.cert); err != nil || s.cert.Next.IsZero() {
+		return err // an order runs: its end checks again
+	}
+	return arm(ctx, tx, f.Job.Farm, "check", s.site.Name, s.cert.Next)
+}
+
+// hear keeps what the CA suggests, unless it is about a version that is not the
+// newest any more.
+func (s *standing) hear(v checked) {
+	if v.suggestion != nil && v.suggestion.Leaf == leafOf(s.newest) {
 		s.cert.ARI = keepChoice(s.cert.ARI, *v.suggestion)
 	}
+}
+
+// bring orders a version where one is due, begins to roll out the good one where
+// it is missing, and notes why, and when to look again.
+func (c *Controller) bring(ctx context.Context, tx *store.Tx, s *standing) error {
 	now := tx.Now()
 	verdict := renew.Due(s.facts(), now)
 	before := s.cert.Verdict
+	s.cert.Due = dueSince(s.cert.Due, verdict.Due || s.cert.Intent != "", now)
 	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
 	if verdict.Due && s.cert.Intent == "" {
-		if err := c.intend(ctx, tx, &s, before); err != nil {
+		if err := c.intend(ctx, tx, s, before); err != nil {
 			return err
 		}
 	}
@@ -86,10 +107,18 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 	if s.cert.Retry.After(now) && (s.cert.Next.IsZero() || s.cert.Retry.Before(s.cert.Next)) {
 		s.cert.Next = s.cert.Retry
 	}
-	if err := tx.PutCertificate(ctx, s.cert); err != nil || s.cert.Next.IsZero() {
-		return err // an order runs: its end checks again
+	return nil
+}
+
+// dueSince is since when a certificate is due; zero: it is not.
+func dueSince(was time.Time, due bool, now time.Time) time.Time {
+	switch {
+	case !due:
+		return time.Time{}
+	case was.IsZero():
+		return now
 	}
-	return arm(ctx, tx, f.Job.Farm, "check", s.site.Name, s.cert.Next)
+	return was
 }
 
 // abort says, after why a certificate is or is not due, that its newest version is

@@ -54,13 +54,23 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 	if err != nil {
 		return farm.Result{Err: err}
 	}
-	now := c.Now()
 	if o.observed {
-		return farm.Result{Again: now.Add(c.Pace.Late)} // it is of a backup
+		return farm.Result{Again: c.Now().Add(c.Pace.Late)} // it is of a backup
 	}
-	switch {
-	case o.order.State.Ended():
+	if o.order.State.Ended() {
 		return c.cleanUp(ctx, o, j.Attempt)
+	}
+	// The first run since finalize was promised: nothing was sent yet, and the CA
+	// need not be asked.
+	o.unsent = o.order.State == farm.OrderReady && j.Attempt == 1 && o.order.Tries == 0
+	return c.goAhead(ctx, o)
+}
+
+// goAhead does the one next step of an order that has not ended, or waits for what
+// it needs.
+func (c *Controller) goAhead(ctx context.Context, o ordering) farm.Result {
+	now := c.Now()
+	switch {
 	case o.siteGone:
 		return c.failed(o, errors.New("the site is gone from farm.yaml"))
 	case o.order.Again.After(now):
@@ -75,10 +85,6 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 		return c.openOrder(ctx, o)
 	case o.order.State == farm.OrderPending && known(o.order):
 		return c.present(ctx, o)
-	case o.order.State == farm.OrderReady && j.Attempt == 1 && o.order.Tries == 0:
-		// The first run since finalize was promised: nothing was sent yet, and the CA
-		// need not be asked.
-		o.unsent = true
 	}
 	return c.step(ctx, o)
 }
@@ -108,21 +114,27 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if o.observed, err = observing(ctx, tx, j.Farm, o.order.Site); err != nil || o.observed {
 			return err
 		}
-		if o.issuer, err = tx.Issuer(ctx, j.Farm, o.order.Issuer); err != nil {
+		if err := o.atCA(ctx, tx); err != nil || o.order.State != farm.OrderNew {
 			return err
-		}
-		o.issuer.Directory = cmp.Or(o.order.External, o.issuer.Directory)
-		o.account, err = tx.Account(ctx, j.Farm, o.issuer.Name, o.issuer.Directory)
-		o.noAccount = errors.Is(err, store.ErrNotFound) || err == nil && o.account.URL == ""
-		if err != nil && !o.noAccount {
-			return err
-		}
-		if o.order.State != farm.OrderNew {
-			return nil
 		}
 		return o.mayOpen(ctx, tx)
 	})
 	return o, err
+}
+
+// atCA reads where the order is placed, and the account there.
+func (o *ordering) atCA(ctx context.Context, tx *store.Tx) (err error) {
+	if o.issuer, err = tx.Issuer(ctx, o.order.Farm, o.order.Issuer); err != nil {
+		return err
+	}
+	o.issuer.Directory = cmp.Or(o.order.External, o.issuer.Directory)
+	o.account, err = tx.Account(ctx, o.order.Farm, o.issuer.Name, o.issuer.Directory)
+	if errors.Is(err, store.ErrNotFound) {
+		o.noAccount = true
+		return nil
+	}
+	o.noAccount = err == nil && o.account.URL == ""
+	return err
 }
 
 // mayOpen reads what decides whether a new order is opened.
@@ -139,7 +151,7 @@ func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
 		return err
 	}
 	o.held = heldSince(before, tx.Now())
-	o.held.Since, o.held.LastSafe = o.order.Created, renew.LastSafe(s.good)
+	o.held.Since, o.held.LastSafe = s.cert.Due, renew.LastSafe(s.good)
 	o.proven = proven(before, o.account.URL, tx.Now())
 	o.nodes, err = answering(ctx, tx, o.order.Farm, o.order.Validations)
 	return err
@@ -295,8 +307,7 @@ func (c *Controller) put(o ordering, err error) farm.Result {
 	done.order.Tries++
 	done.order.Error = err.Error()
 	done.order.Again = c.Now().Add(orderPause(done.order.Tries))
-	var later *issue.Later
-	if errors.As(err, &later) {
+	if later, ok := errors.AsType[*issue.Later](err); ok {
 		done.order.Again = later.Until
 		if later.Account {
 			done.holdUntil, done.holdWhy = later.Until, later.Err.Error()

@@ -146,21 +146,7 @@ func (c *Controller) workRollover(ctx context.Context, j farm.Job) farm.Result {
 		row.HoldUntil, row.HoldWhy = c.Now().Add(rolloverFor), "its key is being changed"
 		return farm.Result{Value: rolledOver{row: row}, Again: c.Now()}
 	}
-	busy := false
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		orders, err := tx.Orders(ctx, j.Farm, store.OrderQuery{})
-		for _, o := range orders {
-			if o.State.Ended() || o.Issuer != row.Issuer {
-				continue
-			}
-			j, err := tx.Job(ctx, o.Farm, "order", o.ID)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-			busy = busy || j.Owner != ""
-		}
-		return err
-	})
+	busy, err := c.signing(ctx, j.Farm, row.Issuer)
 	if err != nil || busy {
 		return farm.Result{Err: err, Again: c.Now().Add(slotWait)}
 	}
@@ -175,6 +161,30 @@ func (c *Controller) workRollover(ctx context.Context, j farm.Job) farm.Result {
 	row.Key, row.Thumbprint, row.Next, row.NextThumbprint = row.Next, row.NextThumbprint, farm.KeyRef{}, ""
 	row.HoldUntil, row.HoldWhy = time.Time{}, ""
 	return farm.Result{Value: rolledOver{row, old}}
+}
+
+// signing reports whether an order at an issuer is worked on now, and may be
+// signing with the account's key.
+func (c *Controller) signing(ctx context.Context, farmName, issuer string) (busy bool, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		busy = false
+		orders, err := tx.Orders(ctx, farmName, store.OrderQuery{})
+		if err != nil {
+			return err
+		}
+		for _, o := range orders {
+			if o.State.Ended() || o.Issuer != issuer {
+				continue
+			}
+			j, err := tx.Job(ctx, o.Farm, "order", o.ID)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			busy = busy || j.Owner != ""
+		}
+		return nil
+	})
+	return busy, err
 }
 
 // A rolledOver is an account on the way to its next key; old is the sealed key that

@@ -16,20 +16,26 @@ import (
 // noticedAll writes what a look at a site changed. It reports that some target
 // wants to be looked at again soon.
 func (c *Controller) noticedAll(ctx context.Context, tx *store.Tx, farmName string, site farm.Site, l looked) (late bool, err error) {
-	if only, err := observing(ctx, tx, farmName, site.Name); err != nil || only {
-		if err != nil {
-			return false, err
-		}
-		if err := observe(ctx, tx, farmName, site.Name, l.glances); err != nil {
-			return false, err
-		}
-		return observing(ctx, tx, farmName, site.Name)
+	only, err := observing(ctx, tx, farmName, site.Name)
+	if err != nil {
+		return false, err
+	}
+	if only {
+		return observedOnly(ctx, tx, farmName, site.Name, l.glances)
 	}
 	running, err := tx.RunningRollouts(ctx, farmName, site.Name)
 	if err != nil || len(running) > 0 {
 		return false, err // what was seen is of before it began
 	}
+	fresh, err := rolledLately(ctx, tx, farmName, site.Name)
+	if err != nil {
+		return false, err
+	}
 	for _, g := range l.glances {
+		if fresh && g.drift != "" && g.ours {
+			late = true // an old worker of the server, perhaps, that is on its way out
+			continue
+		}
 		soon, err := c.noticed(ctx, tx, farmName, site, g)
 		if err != nil {
 			return false, err
@@ -37,6 +43,24 @@ func (c *Controller) noticedAll(ctx context.Context, tx *store.Tx, farmName stri
 		late = late || soon
 	}
 	return late, disagreements(ctx, tx, farmName, site, l.tallies)
+}
+
+// observedOnly writes what was seen of a site that is only looked at, for now, and
+// reports whether it still is.
+func observedOnly(ctx context.Context, tx *store.Tx, farmName, site string, seen []glance) (still bool, err error) {
+	if err := observe(ctx, tx, farmName, site, seen); err != nil {
+		return false, err
+	}
+	return observing(ctx, tx, farmName, site)
+}
+
+// reloadSettles is how long after a rollout a process of before may still answer.
+const reloadSettles = 2 * time.Second
+
+// rolledLately reports that a rollout of the site ended a moment ago.
+func rolledLately(ctx context.Context, tx *store.Tx, farmName, site string) (bool, error) {
+	newest, err := tx.Rollouts(ctx, farmName, site, 1)
+	return len(newest) > 0 && tx.Now().Sub(newest[0].Ended) < reloadSettles, err
 }
 
 // noticed writes what a glance changed. It reports that the target wants to be

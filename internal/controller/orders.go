@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,22 +25,12 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 	if err != nil {
 		return err
 	}
-	if o.sealed != nil {
-		if err := tx.PutSealed(ctx, o.order.Farm, sealedKey, o.order.Key.Sealed, o.sealed); err != nil {
-			return err
-		}
-	}
 	if o.account != "" {
 		return openFirst(ctx, tx, o.order.Farm, o.account)
 	}
 	o.order.Updated = tx.Now()
-	if err := tx.PutOrder(ctx, o.order); err != nil {
+	if err := putStep(ctx, tx, o); err != nil {
 		return err
-	}
-	if !o.holdUntil.IsZero() {
-		if err := hold(ctx, tx, o); err != nil {
-			return err
-		}
 	}
 	if o.order.External != "" {
 		return nil // who asked for it is waiting
@@ -51,6 +42,20 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 		return nil
 	}
 	return c.ended(ctx, tx, o.order)
+}
+
+// putStep writes an order with what came of its step besides: the key that was
+// made for it, and that its account is to wait.
+func putStep(ctx context.Context, tx *store.Tx, o ordered) error {
+	if o.sealed != nil {
+		if err := tx.PutSealed(ctx, o.order.Farm, sealedKey, o.order.Key.Sealed, o.sealed); err != nil {
+			return err
+		}
+	}
+	if err := tx.PutOrder(ctx, o.order); err != nil || o.holdUntil.IsZero() {
+		return err
+	}
+	return hold(ctx, tx, o)
 }
 
 // openFirst has an account opened, unless that is under way: one that cannot be
@@ -93,7 +98,7 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 		e.Hint = "mend it and the order goes on by itself; `certfarm describe site " + is.Site + "` shows the state"
 	case is.State == farm.OrderFailed && was.State != is.State:
 		e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, is.Error)
-		e.Hint = "a new one is ordered by itself a day later, or at once with `certfarm renew " + is.Site + "`"
+		e.Hint = "a new one is ordered by itself, a day later at the latest, or at once with `certfarm renew " + is.Site + "`"
 		if is.Ours {
 			e.Text += "; the controller was not there when the CA asked"
 			e.Hint = "a new one is ordered at once, unless this happened before within a day"
@@ -137,22 +142,9 @@ func (c *Controller) ended(ctx context.Context, tx *store.Tx, o farm.Order) erro
 	if err != nil {
 		return err
 	}
-	failed := false
-	for _, other := range orders {
-		failed = failed || other.State == farm.OrderFailed
-	}
-	for _, other := range orders {
-		if other.State.Ended() {
-			continue
-		}
-		if !failed || other.State != farm.OrderNew {
-			return nil // it goes on
-		}
-		// The CA knows nothing of this one, and its leaf alone is no version.
-		other.State, other.Error = farm.OrderFailed, "another order of the same certificate failed"
-		if err := tx.PutOrder(ctx, other); err != nil {
-			return err
-		}
+	failed := slices.ContainsFunc(orders, func(o farm.Order) bool { return o.State == farm.OrderFailed })
+	if more, err := othersRun(ctx, tx, orders, failed); err != nil || more {
+		return err
 	}
 	cert, err := tx.Certificate(ctx, o.Farm, o.Site)
 	if err != nil {
@@ -168,6 +160,25 @@ func (c *Controller) ended(ctx context.Context, tx *store.Tx, o farm.Order) erro
 		return err
 	}
 	return arm(ctx, tx, o.Farm, "check", o.Site, tx.Now())
+}
+
+// othersRun reports whether an order of an intent goes on. Once one has failed,
+// those that were not opened yet do not.
+func othersRun(ctx context.Context, tx *store.Tx, orders []farm.Order, failed bool) (more bool, err error) {
+	for _, o := range orders {
+		if o.State.Ended() {
+			continue
+		}
+		if !failed || o.State != farm.OrderNew {
+			return true, nil
+		}
+		// The CA knows nothing of this one, and its leaf alone is no version.
+		o.State, o.Error = farm.OrderFailed, "another order of the same certificate failed"
+		if err := tx.PutOrder(ctx, o); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // newVersion keeps what an intent gave, and begins to roll it out.
@@ -187,7 +198,7 @@ func (c *Controller) newVersion(ctx context.Context, tx *store.Tx, cert *farm.Ce
 	if err := tx.PutVersion(ctx, v); err != nil {
 		return err
 	}
-	cert.Version, cert.Failures, cert.Retries, cert.Retry = v.ID, 0, 0, time.Time{}
+	cert.Version, cert.Failures, cert.Retries, cert.Retry, cert.Due = v.ID, 0, 0, time.Time{}, time.Time{}
 	cert.ARI = farm.Suggestion{}
 	if err := tell(ctx, tx, farm.Event{
 		Farm: v.Farm, Kind: "version.issued", Site: v.Site, Version: v.ID,

@@ -129,6 +129,14 @@ func (p preflight) proving(v farm.Validation) Proving {
 	}
 }
 
+// notUp is what is found where the answer cannot even be put up: the order would
+// fail at the same place, before the CA is asked.
+func notUp(name string, why error) []Finding {
+	return []Finding{{
+		Check: farm.HTTP01, Name: name, Verdict: http01.Unclear, Saw: why.Error(), Remedy: "the answer must be put up before it can be asked for",
+	}}
+}
+
 // overHTTP asks every address and node for a random token, which is put up as a
 // CA's would be.
 func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []string, seed string) (all []Finding, err error) {
@@ -143,10 +151,7 @@ func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []stri
 	}
 	receipt, err := solver.Present(ctx, ch)
 	if err != nil {
-		// The order would fail at the same place, before the CA is asked.
-		return []Finding{{
-			Check: farm.HTTP01, Name: names[0], Verdict: http01.Unclear, Saw: err.Error(), Remedy: "the answer must be put up before it can be asked for",
-		}}, nil
+		return notUp(names[0], err), nil
 	}
 	ask := http01.Ask{
 		Site: p.site, Names: names, Token: ch.Token, Want: ch.Value, How: v, Resolvers: p.settings.Resolvers,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lookup"
+	"github.com/certfarm/certfarm/internal/prove"
 	"github.com/certfarm/certfarm/internal/prove/caa"
 	"github.com/certfarm/certfarm/internal/prove/dns01"
 	"github.com/certfarm/certfarm/internal/prove/dns01/provider"
@@ -96,9 +97,12 @@ func (p preflight) tryOwn(ctx context.Context, v farm.Validation, f Finding, bas
 	if err != nil {
 		return f, err
 	}
-	solver, ok := s.(dns01.Solver)
+	solver, ok := s.(interface {
+		prove.Solver
+		spreader
+	})
 	if !ok {
-		return f, nil // a test's
+		return f, nil // it cannot say who has it
 	}
 	ch := farm.Challenge{Type: farm.DNS01, Name: base}
 	ch.Token, ch.Value = dns01.Question(seed)

@@ -181,8 +181,8 @@ func TestAnOrderOfAGoneSiteLeavesNothing(t *testing.T) {
 		return len(orders) == 1 && orders[0].State == farm.OrderAccepted, err
 	})
 	b.rewrite(func(text string) string {
-		at := strings.Index(text, "  blog:")
-		return text[:at]
+		before, _, _ := strings.Cut(text, "  blog:")
+		return before
 	})
 	b.apply()
 	b.until("its answers are gone", func(tx *store.Tx) (bool, error) {

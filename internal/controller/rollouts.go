@@ -245,9 +245,8 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 	if err != nil {
 		return err
 	}
-	fault := slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.Fault == farm.VersionFault })
 	switch {
-	case fault && (r.Back != "" || r.Outcome == farm.Halted):
+	case faulty(r):
 		if err := condemn(ctx, tx, r, &cert); err != nil {
 			return err
 		}
@@ -263,6 +262,13 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 		cert.Retries, cert.Retry = 0, time.Time{}
 	}
 	return tx.PutCertificate(ctx, cert)
+}
+
+// faulty reports that a rollout found its version at fault, and did not go on with
+// it.
+func faulty(r farm.Rollout) bool {
+	return (r.Back != "" || r.Outcome == farm.Halted) &&
+		slices.ContainsFunc(r.Steps, func(s farm.Step) bool { return s.Fault == farm.VersionFault })
 }
 
 // aborted reports that a person ended a rollout before it had done what it could.

@@ -106,11 +106,18 @@ func (c *Controller) its(ctx context.Context, a act, k kin, sights []farm.Sight)
 	if len(foreign) == 0 || k.holds.ID != "" {
 		return len(foreign) > 0, nil
 	}
+	own, err := c.installed(ctx, a)
+	// Where they cannot be read nothing is known, and Stage will say why.
+	return err == nil && slices.ContainsFunc(foreign, func(f string) bool { return slices.Contains(own, f) }), nil
+}
+
+// installed lists the leaves in the target's files.
+func (c *Controller) installed(ctx context.Context, a act) ([]string, error) {
 	if err := c.open(ctx, &a); err != nil {
-		return false, nil // Stage will say why
+		return nil, err
 	}
-	installed, err := a.deployer.Inspect(ctx)
-	return err == nil && slices.ContainsFunc(foreign, func(f string) bool { return slices.Contains(installed.Leaves, f) }), nil
+	found, err := a.deployer.Inspect(ctx)
+	return found.Leaves, err
 }
 
 // foreignIn lists the leaves that were seen and are not among the known.

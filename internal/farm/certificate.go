@@ -14,6 +14,7 @@ type Certificate struct {
 	Version   string     `json:"version,omitzero"`    // id of the newest version; empty before the first
 	Verdict   string     `json:"verdict,omitzero"`    // why it is or is not due, for people
 	Next      time.Time  `json:"next,omitzero"`       // when it is looked at again
+	Due       time.Time  `json:"due,omitzero"`        // since when it is due; zero: it is not
 	ARI       Suggestion `json:"ari,omitzero"`        // what the CA last suggested for the newest version
 	Failures  int        `json:"failures"`            // orders that failed since the last success
 	LastOrder time.Time  `json:"last_order,omitzero"` // when the last order was begun

@@ -93,9 +93,8 @@ type Challenge struct {
 	KeyAuth string `json:"key_auth,omitzero"`
 
 	// Of dns-persist-01: what its TXT record must say.
-	Issuers  []string `json:"issuers,omitzero"`  // issuer domain names, any of which will do
-	External string   `json:"external,omitzero"` // a staging directory: the names are only proven there, nothing is issued
-	Account  string   `json:"account,omitzero"`  // the account's URL
+	Issuers  []string `json:"issuers,omitzero"` // issuer domain names, any of which will do
+	Account  string   `json:"account,omitzero"` // the account's URL
 	Wildcard bool     `json:"wildcard,omitzero"`
 }
 

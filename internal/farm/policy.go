@@ -3,6 +3,7 @@ package farm
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -99,12 +100,7 @@ func (w Window) Open(now time.Time) (open bool, opens time.Time) {
 }
 
 func (w Window) on(d time.Weekday) bool {
-	for _, day := range w.Days {
-		if day == d {
-			return true
-		}
-	}
-	return len(w.Days) == 0
+	return len(w.Days) == 0 || slices.Contains(w.Days, d)
 }
 
 func wall(local time.Time, days int, since time.Duration) time.Time {

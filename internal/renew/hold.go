@@ -65,4 +65,20 @@ func (h Held) free(now time.Time) (free time.Time, why string) {
 	return free, why
 }
 
+// Between is how long the next order waits after one that failed: a day while there
+// is time (Let's Encrypt's integration guide), half a day when half the time from
+// due to the last safe moment is gone, and an hour past that moment, when five
+// failures an hour are still far away. A first certificate has no such moment.
+func Between(due, lastSafe, now time.Time) time.Duration {
+	switch {
+	case lastSafe.IsZero() || due.IsZero():
+		return 24 * time.Hour
+	case !now.Before(lastSafe):
+		return time.Hour
+	case now.Sub(due) > lastSafe.Sub(due)/2:
+		return tryEvery
+	}
+	return 24 * time.Hour
+}
+
 func text(t time.Time) string { return t.UTC().Format(time.RFC3339) }

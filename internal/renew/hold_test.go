@@ -87,3 +87,24 @@ func TestHoldDelaysAndNeverForbids(t *testing.T) {
 		}
 	})
 }
+
+func TestBetween(t *testing.T) {
+	due := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastSafe := due.Add(30 * 24 * time.Hour)
+	for _, c := range []struct {
+		due, lastSafe time.Time
+		after, want   time.Duration
+	}{
+		{due, lastSafe, time.Hour, 24 * time.Hour},
+		{due, lastSafe, 15 * 24 * time.Hour, 24 * time.Hour},
+		{due, lastSafe, 15*24*time.Hour + 1, 12 * time.Hour},
+		{due, lastSafe, 30*24*time.Hour - 1, 12 * time.Hour},
+		{due, lastSafe, 30 * 24 * time.Hour, time.Hour},
+		{due, time.Time{}, 100 * 24 * time.Hour, 24 * time.Hour},
+		{time.Time{}, lastSafe, time.Hour, 24 * time.Hour},
+	} {
+		if got := Between(c.due, c.lastSafe, due.Add(c.after)); got != c.want {
+			t.Errorf("%s after it became due: %s, want %s", c.after, got, c.want)
+		}
+	}
+}
