@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,7 +85,7 @@ var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)|<img src="([^"]+)"`)
 	inline  = regexp.MustCompile("`[^`\n]+`")
 	heading = regexp.MustCompile(`(?m)^#+ +(.+)$`)
-	noSlug  = regexp.MustCompile("[^\\p{L}\\p{N} _-]")
+	noSlug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
 // TestLinks: every relative link leads to a file, and to a heading in it.
@@ -144,9 +145,7 @@ func TestFarmBlocks(t *testing.T) {
 func TestTables(t *testing.T) {
 	block := regexp.MustCompile(`(?s)<!-- table: ([A-Za-z. ]+) -->\n(.*?)<!-- end -->`)
 	tables := map[string]string{"options": optionsTable(t)}
-	for name, table := range fieldTables(t) {
-		tables[name] = table
-	}
+	maps.Copy(tables, fieldTables(t))
 	for _, file := range []string{"docs/farm-yaml.md", "docs/targets.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {

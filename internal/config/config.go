@@ -28,6 +28,7 @@ type Vocabulary struct {
 
 // A Kind is one way to install certificates, as far as farm.yaml goes.
 type Kind struct {
+	Named    bool     // its option names is the site's names, unless it says others
 	Nodeless bool     // a share, a vault, a cloud: nodes are who reads it
 	Secrets  []string // names of the settings that are secret
 	Options  []string // names of the options, for suggestions

@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,14 @@ type options struct {
 	located
 	json []byte
 	bad  bool // they could not be read; the kind is not asked
+}
+
+// text is the options as JSON, also where there are none.
+func (o options) text() []byte {
+	if o.json == nil {
+		return []byte("{}")
+	}
+	return o.json
 }
 
 // credential are names of options whose value may be one. A `key` is a path.
@@ -160,6 +169,28 @@ func (p *place) find(key string, depth int) *place {
 
 // unknownOption is how encoding/json tells of a field that is none.
 var unknownOption = regexp.MustCompile(`unknown field "([^"]*)"`)
+
+// optionNames notes options that are none of the known; a kind that lists none
+// says so itself.
+func (c *resolver) optionNames(o options, known []string) {
+	if o.at == nil || len(known) == 0 {
+		return
+	}
+	for _, e := range entries(o.at.val) {
+		if !slices.Contains(known, e.key.Value) {
+			c.unknown(o.at.child(e.key, e.val), known)
+		}
+	}
+}
+
+// secretNames notes secrets that whoever takes them does not know.
+func (c *resolver) secretNames(at *place, who string, given, known []string) {
+	for _, name := range given {
+		if !slices.Contains(known, name) {
+			c.say(key(at.field("secrets").field(name)), who+" has no secret "+quote(name), didYouMean(name, known))
+		}
+	}
+}
 
 // optionsWrong notes what a kind says against options, at the line of the option.
 func (r *reader) optionsWrong(p *place, err error) {

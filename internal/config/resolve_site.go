@@ -80,12 +80,7 @@ func (c *resolver) siteNames(w site) []string {
 	var all []string
 	for i, s := range w.Names {
 		p := at.item(i)
-		name, ok := s, true
-		if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
-			name = ip.Unmap().String() // RFC 8738 §3
-		} else {
-			name, ok = c.dnsName(p, s)
-		}
+		name, ok := c.identifier(p, s)
 		switch {
 		case !ok:
 		case slices.Contains(all, name):
@@ -95,6 +90,14 @@ func (c *resolver) siteNames(w site) []string {
 		}
 	}
 	return all
+}
+
+// identifier is one name of a site: A-labels, or an address.
+func (c *resolver) identifier(p *place, s string) (name string, ok bool) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+		return ip.Unmap().String(), true // RFC 8738 §3
+	}
+	return c.dnsName(p, s)
 }
 
 func (c *resolver) keyTypes(w site) []farm.KeyType {

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -37,7 +39,7 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 	if w.Name != "" {
 		c.checkName(w.at.field("name"), w.Name)
 	}
-	facts := c.kind(w)
+	facts := c.kind(w, s.names)
 	nodeless := c.words.Kinds[w.Kind].Nodeless
 	if w.On.at == nil && !nodeless && w.Kind != "" {
 		c.say(w.at, `"on" is missing`, "say on which nodes: a name, or labels")
@@ -145,7 +147,7 @@ func machine(n farm.Node) string {
 }
 
 // kind lets the kind check the options.
-func (c *resolver) kind(w target) checked {
+func (c *resolver) kind(w target, names []string) checked {
 	k, known := c.words.Kinds[w.Kind]
 	if !known {
 		if w.Kind != "" {
@@ -153,32 +155,20 @@ func (c *resolver) kind(w target) checked {
 		}
 		return checked{}
 	}
-	at := w.at
-	if w.Options.at != nil {
-		at = w.Options.at
-	}
+	secrets := slices.Sorted(maps.Keys(w.Secrets))
 	before := len(c.wrong)
-	for _, e := range entries(at.val) {
-		if w.Options.at != nil && !slices.Contains(k.Options, e.key.Value) && len(k.Options) > 0 {
-			c.unknown(at.child(e.key, e.val), k.Options)
-		}
-	}
+	c.optionNames(w.Options, k.Options)
+	c.secretNames(w.at, "kind "+w.Kind, secrets, k.Secrets)
 	if w.Options.bad || len(c.wrong) > before {
 		return checked{}
 	}
-	text := w.Options.json
-	if text == nil {
-		text = []byte("{}")
+	text := w.Options.text()
+	if k.Named {
+		text = named(text, names)
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.Secrets)) {
-		if !slices.Contains(k.Secrets, name) {
-			c.say(key(w.at.field("secrets").field(name)), "kind "+w.Kind+" has no secret "+quote(name), didYouMean(name, k.Secrets))
-			return checked{}
-		}
-	}
-	identity, group, canonical, err := k.Check(text, slices.Sorted(maps.Keys(w.Secrets)))
+	identity, group, canonical, err := k.Check(text, secrets)
 	if err != nil {
-		c.optionsWrong(at, err)
+		c.optionsWrong(cmp.Or(w.Options.at, w.at), err)
 		return checked{}
 	}
 	got := checked{identity, group, []string{identity}, canonical, true}
@@ -186,6 +176,20 @@ func (c *resolver) kind(w target) checked {
 		got.places = k.Places(canonical)
 	}
 	return got
+}
+
+// named adds the site's names to options that do not say any themselves.
+func named(options []byte, names []string) []byte {
+	var all map[string]any
+	if err := json.Unmarshal(options, &all); err != nil || all["names"] != nil {
+		return options // the kind says what is wrong with them
+	}
+	all["names"] = names
+	text, err := json.Marshal(all)
+	if err != nil {
+		return options
+	}
+	return text
 }
 
 // chosen is the names of the nodes that were chosen, in order.

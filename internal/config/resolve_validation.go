@@ -98,22 +98,17 @@ func (c *resolver) noWriter(name string) string {
 
 // only notes fields that mean nothing with the method and way that were chosen.
 func (c *resolver) only(w validation, method, via string) {
-	asked := []string{"names", "method"}
-	switch {
-	case method == farm.DNS01:
-		asked = append(asked, "dns", "delegate")
-	case method == farm.HTTP01 && via == farm.Gateway:
-		asked = append(asked, "via")
-	case method == farm.HTTP01 && via == farm.Redirect:
-		asked = append(asked, "via", "to", "on", "port", "front")
-	case method == farm.HTTP01 && via == farm.Stateless:
-		asked = append(asked, "via", "on", "port", "front")
-	case method == farm.HTTP01 && via == farm.Distribute:
-		asked = append(asked, "via", "webroot", "on", "port")
-	}
 	if !slices.Contains(farm.Vias, via) {
 		return // said already
 	}
+	asked := map[string][]string{
+		farm.DNS01:                        {"dns", "delegate"},
+		how(farm.HTTP01, farm.Gateway):    {"via"},
+		how(farm.HTTP01, farm.Redirect):   {"via", "to", "on", "port", "front"},
+		how(farm.HTTP01, farm.Stateless):  {"via", "on", "port", "front"},
+		how(farm.HTTP01, farm.Distribute): {"via", "webroot", "on", "port"},
+	}[how(method, via)]
+	asked = append(asked, "names", "method") // these mean something with all
 	known := names(c.fields(reflect.TypeFor[validation]()))
 	for _, e := range entries(w.at.val) {
 		if name := e.key.Value; slices.Contains(known, name) && !slices.Contains(asked, name) {
@@ -122,6 +117,7 @@ func (c *resolver) only(w validation, method, via string) {
 	}
 }
 
+// how names a method with its way, as people read it.
 func how(method, via string) string {
 	if method == farm.HTTP01 {
 		return method + " via " + via
@@ -137,12 +133,7 @@ func (c *resolver) overHTTP(w validation, got *farm.Validation, nodes []string) 
 	case farm.Redirect:
 		got.To = c.redirectTo(w)
 	case farm.Distribute:
-		got.Webroot = w.Webroot
-		if w.Webroot == "" {
-			c.say(w.at, `"webroot" is missing`, "name the folder that the nodes' web servers serve at /")
-		} else if !absolute(w.Webroot) {
-			c.say(w.at.field("webroot"), quote(w.Webroot)+" is no absolute path", "write /var/www/html, or C:/inetpub/wwwroot")
-		}
+		got.Webroot = c.webroot(w)
 	}
 	if got.Front {
 		return
@@ -157,6 +148,17 @@ func (c *resolver) overHTTP(w validation, got *farm.Validation, nodes []string) 
 	if got.Via == farm.Distribute && len(got.Nodes) == 0 && w.On.at == nil {
 		c.say(w.at, "no node would get the token", "say on which nodes: on")
 	}
+}
+
+// webroot is the folder on the nodes that tokens are written below.
+func (c *resolver) webroot(w validation) string {
+	switch {
+	case w.Webroot == "":
+		c.say(w.at, `"webroot" is missing`, "name the folder that the nodes' web servers serve at /")
+	case !absolute(w.Webroot):
+		c.say(w.at.field("webroot"), quote(w.Webroot)+" is no absolute path", "write /var/www/html, or C:/inetpub/wwwroot")
+	}
+	return w.Webroot
 }
 
 // absolute reports whether a path is one on a POSIX or a Windows node, without
@@ -177,11 +179,11 @@ func (c *resolver) redirectTo(w validation) string {
 	}
 	p := w.at.field("to")
 	u, err := url.Parse(w.To)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+	if err != nil || !ofHost(u) {
 		c.say(p, quote(w.To)+" is no URL of a host", "write http://acme.example.com")
 		return w.To
-	case u.Port() != "" && (u.Port() != "80" || u.Scheme != "http") && (u.Port() != "443" || u.Scheme != "https"):
+	}
+	if !followed(u) {
 		c.say(p, "public CAs follow no redirect to port "+u.Port(), "serve it at port 80 or 443 and leave the port out")
 	}
 	host, ok := u.Hostname(), true
@@ -195,6 +197,25 @@ func (c *resolver) redirectTo(w validation) string {
 		host = "[" + host + "]"
 	}
 	return u.Scheme + "://" + host
+}
+
+// ofHost reports whether a URL of the web says where a host is, and no more.
+func ofHost(u *url.URL) bool {
+	web := u.Scheme == "http" || u.Scheme == "https"
+	return web && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && strings.Trim(u.Path, "/") == ""
+}
+
+// followed reports whether a URL is at the port that its scheme has by itself.
+func followed(u *url.URL) bool {
+	switch u.Port() {
+	case "":
+		return true
+	case "80":
+		return u.Scheme == "http"
+	case "443":
+		return u.Scheme == "https"
+	}
+	return false
 }
 
 // patterns brings names and patterns of names to A-labels.
@@ -284,26 +305,15 @@ func (c *resolver) provider(w dnsWriter, got farm.DNS) []byte {
 			cmp.Or(didYouMean(got.Provider, slices.Collect(maps.Keys(c.words.DNS))), "`certfarm dns providers` lists them"))
 		return nil
 	}
-	at := w.at
-	if w.Options.at != nil {
-		at = w.Options.at
-	}
+	secrets := slices.Sorted(maps.Keys(got.Secrets))
 	before := len(c.wrong)
-	for _, s := range slices.Sorted(maps.Keys(got.Secrets)) {
-		if !slices.Contains(k.Secrets, s) {
-			c.say(key(w.at.field("secrets").field(s)), "provider "+got.Provider+" has no secret "+quote(s), didYouMean(s, k.Secrets))
-		}
-	}
+	c.secretNames(w.at, "provider "+got.Provider, secrets, k.Secrets)
 	if w.Options.bad || len(c.wrong) > before {
 		return nil
 	}
-	text := w.Options.json
-	if text == nil {
-		text = []byte("{}")
-	}
-	canonical, err := k.Check(text, slices.Sorted(maps.Keys(got.Secrets)))
+	canonical, err := k.Check(w.Options.text(), secrets)
 	if err != nil {
-		c.optionsWrong(at, err)
+		c.optionsWrong(cmp.Or(w.Options.at, w.at), err)
 	}
 	return canonical
 }

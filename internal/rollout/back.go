@@ -168,12 +168,7 @@ func (v view) retreat(why string) Decision {
 // counts as one.
 func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
 	var restores, discards []string
-	open := map[string]bool{}
-	for _, s := range v.Steps {
-		if match(s) && s.Doing == farm.DoRestore {
-			open[s.Group] = true
-		}
-	}
+	open := v.restoring(match)
 	for _, s := range slices.Backward(v.Steps) {
 		undo := v.undo(s)
 		if !match(s) || s.Doing != "" || s.Did == undo && s.Again.After(v.now) {
@@ -191,6 +186,17 @@ func (v view) undoing(match func(farm.Step) bool, room int) (d Decision) {
 	d.addAct(farm.DoRestore, restores)
 	d.addAct(farm.DoDiscard, discards)
 	return d
+}
+
+// restoring is the reload groups of the steps that match and are being restored.
+func (v view) restoring(match func(farm.Step) bool) map[string]bool {
+	groups := map[string]bool{}
+	for _, s := range v.Steps {
+		if match(s) && s.Doing == farm.DoRestore {
+			groups[s.Group] = true
+		}
+	}
+	return groups
 }
 
 // urgency is how much the rest of the old certificate's life allows.

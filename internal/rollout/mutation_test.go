@@ -40,6 +40,8 @@ var equivalent = map[string]string{
 	`back.go discard: s.State == farm.Staged && !s.Touched → s.State == farm.Staged`:               "the same",
 	`back.go discard: s.State == farm.Staged && !s.Touched → !s.Touched`:                           "the same",
 	`back.go discard: 0 → 1`:                                                                       "what was never touched is not restored",
+	`record.go fail: return → `:                                                                    "what is left alone has no tries, so nothing is given up",
+	`record.go leave: 0 → 1`:                                                                       "the next act is another one, and counts anew",
 	`record.go pause: 10 → 11`:                                                                     "both are longer than the longest pause",
 }
 

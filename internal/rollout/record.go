@@ -86,7 +86,7 @@ func fail(s *farm.Step, p farm.Policy, a farm.Answer, now time.Time) {
 	if s.Fault == farm.NoFault && s.Leave == "" {
 		s.Error = a.Error
 	}
-	if a.Leave && s.Leave == "" {
+	if a.Leave {
 		leave(s)
 		return
 	}
@@ -141,7 +141,7 @@ func giveUp(s *farm.Step, a farm.Answer, over bool) {
 // must mend; what it was to be put back for comes after.
 func stick(s *farm.Step, a farm.Answer) {
 	s.State = farm.Stuck
-	if s.Fault != farm.NoFault && s.Error != a.Error {
+	if s.Error != a.Error {
 		s.Error = a.Error + "; at first: " + s.Error
 	}
 }

@@ -45,7 +45,7 @@ func sshd(t *testing.T, l login) farm.Node {
 	if me.Uid == "0" {
 		must(t, os.MkdirAll("/run/sshd", 0o755))
 	}
-	dir, err := os.MkdirTemp(me.HomeDir, ".certfarm-sshd-")
+	dir, err := os.MkdirTemp(me.HomeDir, ".certfarm-sshd-") //nolint:usetesting // StrictModes, as above
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	hostKey := newLogin(t)

@@ -115,7 +115,7 @@ func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.lines {
-		l.Close()
+		_ = l.Close() // cut is cut
 	}
 }
 
@@ -168,7 +168,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) {
 		}
 		line := newLine(c, &s.faults)
 		if s.faults.get().Refuse || !s.keep(ctx, line) {
-			line.Close()
+			_ = line.Close() // the client sees a line that ends, as it should
 			continue
 		}
 		s.wg.Go(func() {
@@ -191,7 +191,7 @@ func (s *Server) keep(ctx context.Context, l *line) bool {
 }
 
 func (s *Server) forget(l *line) {
-	l.Close()
+	_ = l.Close() // it may have been cut already
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.lines, l)

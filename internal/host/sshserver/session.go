@@ -106,7 +106,8 @@ func Shell(ctx context.Context, line string, stdin io.Reader, out io.Writer) int
 		_, _ = io.Copy(pipe, stdin)
 		pipe.Close()
 	}()
-	if err = c.Wait(); c.ProcessState == nil {
+	_ = c.Wait() // the state says more
+	if c.ProcessState == nil {
 		return 126
 	}
 	return c.ProcessState.ExitCode() & 0xff // whoever else holds the output open
