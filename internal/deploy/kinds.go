@@ -21,6 +21,7 @@ type Kind struct {
 	// Nodeless kinds are no place on a node: a share, a vault, a cloud. The nodes that
 	// farm.yaml names for such a target are those that read it.
 	Nodeless bool
+	Named    bool     // its option names is the site's names, unless farm.yaml says others
 	Secrets  []Secret // what stands under secrets in farm.yaml, never under options
 
 	check func(options []byte) (Facts, error)

@@ -1,0 +1,170 @@
+package ccs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/encode"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+)
+
+// A Trouble is what is wrong with a file of a store.
+type Trouble string
+
+// The troubles.
+const (
+	Missing    Trouble = "missing"    // a name of the site has no file
+	Unreadable Trouble = "unreadable" // it cannot be read, or is no PFX
+	Password   Trouble = "password"   // it does not open with the store's password
+	Cipher     Trouble = "cipher"     // a reader cannot read it
+	Mismatch   Trouble = "mismatch"   // the key is not the leaf's
+	Expired    Trouble = "expired"
+	Uncovered  Trouble = "uncovered" // the certificate is not for the file's name
+	Shadow     Trouble = "shadow"    // it hides a wildcard that holds another certificate
+	Orphan     Trouble = "orphan"    // no site that is known has such a name
+)
+
+// A Finding is one thing that is wrong in a store.
+type Finding struct {
+	File    string
+	Trouble Trouble
+	Problem string // in words
+	Hint    string // what to do
+}
+
+// inspector is one audit under way.
+type inspector struct {
+	*Store
+	now    time.Time
+	ours   []string               // files of the site
+	known  []string               // files of all sites that are known, ours among them
+	opened map[string]farm.Bundle // what each readable file holds
+	all    []Finding
+}
+
+// Audit looks through the whole root and changes nothing. The site's own names
+// are known; known are the names of further sites on the same store, whose files
+// are no orphans. The findings are sorted by file. An error says that the store
+// could not be looked at.
+func (d *Store) Audit(ctx context.Context, now time.Time, known ...string) ([]Finding, error) {
+	ours, err := filesOf(d.names)
+	if err != nil {
+		return nil, err
+	}
+	i := inspector{Store: d, now: now, ours: ours, opened: map[string]farm.Bundle{}}
+	if i.known, err = filesOf(slices.Concat(d.names, known)); err != nil {
+		return nil, err
+	}
+	if d.options.Canary != "" {
+		files, err := fileNames(d.options.Canary)
+		if err != nil {
+			return nil, err
+		}
+		i.known = append(i.known, files...)
+	}
+	entries, err := d.files.List(ctx, d.options.root())
+	if err != nil {
+		return nil, fmt.Errorf("looking at the store: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		name := strings.ToLower(e.Name) // IIS does not tell cases apart
+		if e.Mode.IsDir() || !isFileName(name) {
+			continue
+		}
+		files = append(files, name)
+		if err := i.look(ctx, e.Name); err != nil {
+			return nil, err
+		}
+	}
+	i.compare(files)
+	slices.SortStableFunc(i.all, func(a, b Finding) int { return strings.Compare(a.File, b.File) })
+	return i.all, nil
+}
+
+func (i *inspector) found(file string, t Trouble, hint, format string, args ...any) {
+	i.all = append(i.all, Finding{file, t, fmt.Sprintf(format, args...), hint})
+}
+
+// look judges a file by itself.
+func (i *inspector) look(ctx context.Context, file string) error {
+	data, err := i.files.Read(ctx, join(i.options.root(), file))
+	if errors.Is(err, host.ErrUnreachable) || ctx.Err() != nil {
+		return fmt.Errorf("looking at the store: %w", err)
+	}
+	if err != nil {
+		i.found(file, Unreadable, "look at its rights", "it cannot be read: %v", err)
+		return nil
+	}
+	if cipher, err := encode.PFXCipherOf(data); err != nil {
+		i.found(file, Unreadable, "take it away, or write it again", "it is no PFX that the readers open: %v", err)
+		return nil
+	} else if !i.options.reads(cipher) {
+		i.found(file, Cipher, "write it again: a rollout of its site does", "it is protected by %s, which not all readers (%s) can read", cipher, i.options.Readers)
+	}
+	b, err := encode.OpenPFX(data, i.password)
+	switch {
+	case errors.Is(err, encode.ErrPassword):
+		i.found(file, Password, "write it with the store's password, or take it away", "it does not open with the store's password, so no reader opens it")
+		return nil
+	case errors.Is(err, encode.ErrMismatch):
+		i.found(file, Mismatch, "write it again: a rollout of its site does", "it holds a key that belongs to no certificate in it")
+		return nil
+	case err != nil:
+		i.found(file, Unreadable, "take it away, or write it again", "%v", err)
+		return nil
+	}
+	i.opened[strings.ToLower(file)] = b
+	return i.judge(file, b)
+}
+
+// reads says whether all readers can read a cipher.
+func (o Options) reads(c encode.PFXCipher) bool {
+	return c == encode.PFXLegacy || c == encode.PFXModern && o.Readers == Readers2019
+}
+
+// judge looks at the certificate that a file holds.
+func (i *inspector) judge(file string, b farm.Bundle) error {
+	leaf, err := encode.Leaf(b.Chain)
+	if err != nil {
+		return err
+	}
+	if i.now.After(leaf.NotAfter) {
+		i.found(file, Expired, "renew it, or take it away", "its certificate expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	covered := false
+	for _, name := range b.Names {
+		files, err := fileNames(name)
+		covered = covered || err == nil && slices.Contains(files, strings.ToLower(file))
+	}
+	if !covered && leaf.VerifyHostname(hostOf(file)) != nil {
+		i.found(file, Uncovered, "clients see a warning: write the right one, or take it away", "its certificate is for %s", strings.Join(b.Names, ", "))
+	}
+	return nil
+}
+
+// compare judges files by what else is there.
+func (i *inspector) compare(files []string) {
+	for _, name := range i.ours {
+		if !slices.Contains(files, name) {
+			i.found(name, Missing, "a rollout of the site writes it", "the site has this name and the store no file for it")
+		}
+	}
+	for _, file := range files {
+		if slices.Contains(i.known, file) {
+			continue
+		}
+		wild := wildcardOf(file)
+		held, readable := i.opened[wild]
+		if readable && i.opened[file].Leaf != held.Leaf {
+			i.found(file, Shadow, "take it away, then readers serve "+wild, "it hides %s, which holds another certificate", wild)
+			continue
+		}
+		i.found(file, Orphan, "take it away if nothing uses it; IIS may serve it to whoever asks for the name", "no site that is known has the name %s", hostOf(file))
+	}
+}

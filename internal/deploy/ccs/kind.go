@@ -1,0 +1,47 @@
+package ccs
+
+import (
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host/local"
+	"github.com/certfarm/certfarm/internal/host/smb"
+)
+
+// The secrets of the kind, as farm.yaml names them.
+const (
+	StorePassword   = "store_password"
+	AccountPassword = "password"
+)
+
+// Kind is IIS' Centralized Certificate Store. Its nodes in farm.yaml are the
+// servers that read it.
+func Kind() deploy.Kind {
+	return deploy.Define(deploy.Kind{
+		Name:     "ccs",
+		Doc:      "IIS Centralized Certificate Store: PFX files on a share",
+		Fence:    "unfenced",
+		Nodeless: true,
+		Named:    true,
+		Secrets: []deploy.Secret{
+			{Name: StorePassword, Doc: "the one password of all PFX files in the store, the readers' PrivateKeyPassword"},
+			{Name: AccountPassword, Doc: "password of the account that writes to the share", Optional: true},
+		},
+	}, Defaults(), func(o Options, s deploy.Setup) (deploy.Deployer, error) {
+		files, err := o.Files(s.Secrets[AccountPassword])
+		if err != nil {
+			return nil, err
+		}
+		return New(Setup{Files: files, Password: s.Secrets[StorePassword], Options: o}), nil
+	})
+}
+
+// Files is the way to the store: over SMB to a share, through the controller's
+// own system to a path. A share is connected to by the first call, and let go of
+// when it is idle.
+func (o Options) Files(password farm.Secret) (Share, error) {
+	u, ok := o.UNC()
+	if !ok {
+		return waiting{local.New(local.Config{}), heldOpen}, nil
+	}
+	return smb.New(smb.Config{Server: u.Server, Port: o.Port, Share: u.Share, User: o.User, Domain: o.Domain, Password: password})
+}
