@@ -272,7 +272,7 @@ func (s schema) sort() string {
 // anchor is the heading under which a struct stands.
 func anchor(ref string) string {
 	name := ref[strings.LastIndexByte(ref, '/')+1:]
-	return cmp.Or(map[string]string{"sshLine": "ssh", "dnsWriter": "dns"}[name], name)
+	return cmp.Or(map[string]string{"sshLine": "ssh", "smbLine": "smb", "dnsWriter": "dns"}[name], name)
 }
 
 // optionsTable is what the kinds of target may be told, with the default of each.

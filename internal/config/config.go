@@ -28,6 +28,9 @@ type Vocabulary struct {
 
 // A Kind is one way to install certificates, as far as farm.yaml goes.
 type Kind struct {
+	// NoUndo reports that canonical options make a target that cannot go back, and so
+	// is changed last; nil: none does.
+	NoUndo   func(options []byte) bool
 	Named    bool     // its option names is the site's names, unless it says others
 	Nodeless bool     // a share, a vault, a cloud: nodes are who reads it
 	Secrets  []string // names of the settings that are secret

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func (c *resolver) node(name string, w node) farm.Node {
 		got.Address = orElse(w.Address, "127.0.0.1")
 	}
 	got.SSH = c.way(w)
+	got.SMB = c.share(w)
 	c.address(w, got.Address)
 	if got.Become != "" && got.Shell != "posix" {
 		c.say(w.at.field("become"), "there is no sudo in "+got.Shell, "take out become")
@@ -56,7 +58,9 @@ func (c *resolver) way(w node) *farm.SSH {
 	switch {
 	case w.Local && said:
 		c.say(w.at.field("ssh"), "a local node is not reached by SSH", "take out ssh, or local")
-	case !w.Local && !said && w.at.field("local").val.Tag != textTag:
+	case said && w.SMB != nil:
+		c.say(w.at.field("smb"), "a node is reached by SSH or by SMB, not by both", "take one of them out: over SSH files are written, too")
+	case !w.Local && !said && w.at.field("smb") == w.at && w.at.field("local").val.Tag != textTag:
 		c.say(key(w.at), "it is not said how this node is reached",
 			"give ssh: {user: …, key: {secret: …}, host_key: …}, or local: true for the controller's own machine")
 	}
@@ -64,6 +68,27 @@ func (c *resolver) way(w node) *farm.SSH {
 		return nil
 	}
 	return c.ssh(*w.SSH)
+}
+
+// unc is how a share is written.
+var unc = regexp.MustCompile(`^\\\\[A-Za-z0-9._-]+\\[^\\/:*?"<>|]+$`)
+
+// share is how the files of a node are reached by SMB.
+func (c *resolver) share(w node) *farm.SMB {
+	if w.SMB == nil {
+		return nil
+	}
+	if w.Local {
+		c.say(w.at.field("smb"), "a local node is not reached by SMB", "take out smb, or local")
+	}
+	s := w.SMB
+	if s.Share != "" && !unc.MatchString(s.Share) {
+		c.say(s.at.field("share"), quote(s.Share)+" is no share", `write it in single quotes: '\\server\share', without a folder`)
+	}
+	if s.Port != 0 {
+		c.port(s.at.field("port"), s.Port)
+	}
+	return &farm.SMB{Share: s.Share, Port: s.Port, User: s.User, Domain: s.Domain, Password: farm.SecretRef(s.Password)}
 }
 
 func (c *resolver) address(w node, address string) {

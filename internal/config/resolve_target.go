@@ -87,6 +87,9 @@ func (c *resolver) nodeless(site string, w target, s *siteView, facts checked, n
 	t := farm.Target{
 		Name: site + "/" + orElse(w.Name, w.Kind), Site: site, Kind: w.Kind, Options: facts.options, Secrets: refs(w.Secrets),
 	}
+	if final := c.words.Kinds[w.Kind].NoUndo; final != nil && facts.ok {
+		t.LastWave = final(facts.options)
+	}
 	for _, name := range nodes {
 		t.Endpoints = append(t.Endpoints, placed(ends, c.nodes[name].Address)...)
 	}
@@ -140,6 +143,8 @@ func machine(n farm.Node) string {
 	switch {
 	case n.Name == "":
 		return "no node"
+	case n.SMB != nil:
+		return strings.ToLower(n.SMB.Share)
 	case n.SSH == nil:
 		return "local"
 	}

@@ -45,7 +45,17 @@ type node struct {
 	Shell   string            `yaml:"shell" jsonschema:"enum=posix,enum=cmd,enum=powershell" doc:"The shell that answers on the node. Default: posix."`
 	Become  string            `yaml:"become" jsonschema:"enum=sudo" doc:"sudo: commands run through 'sudo -n'. Files are written as the SSH user. Default: commands run as the SSH user."`
 	Local   bool              `yaml:"local" doc:"The node is the controller's own machine: no SSH."`
-	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it that is not local."`
+	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it, or smb, that is not local."`
+	SMB     *smbLine          `yaml:"smb" doc:"How a share of the node is reached, where only files are needed there: the tokens of via distribute."`
+}
+
+type smbLine struct {
+	located
+	Share    string `yaml:"share" jsonschema:"required" doc:"The share, as \\\\server\\share; paths on the node begin there."`
+	Port     int    `yaml:"port" doc:"TCP port of the file server. Default: 445."`
+	User     string `yaml:"user" jsonschema:"required" doc:"The account that writes there."`
+	Domain   string `yaml:"domain" doc:"Its domain. Default: an account of the file server."`
+	Password secret `yaml:"password" jsonschema:"required" doc:"Its password."`
 }
 
 type sshLine struct {

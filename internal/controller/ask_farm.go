@@ -57,6 +57,7 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 				return f.Identity, f.Group, f.Options, err
 			},
 			Places: k.Places,
+			NoUndo: k.NoUndo,
 		}
 		for _, secret := range k.Secrets {
 			words.Secrets = append(words.Secrets, secret.Name)

@@ -150,7 +150,7 @@ func (c *Controller) Sudoers(ctx context.Context, farmName, name string) (s snip
 			return err
 		}
 		if n.SSH == nil {
-			return &Refusal{"node " + name + " is the controller's own machine: nobody logs in there", "run the controller as a user that may do it"}
+			return &Refusal{"nobody logs in at node " + name + ": it is a share, or the controller's own machine", "there run the controller as a user that may do it"}
 		}
 		a.User = n.SSH.User
 		places, err := tx.Places(ctx, farmName, "")

@@ -164,7 +164,11 @@ func (c *Controller) open(ctx context.Context, a *act) (err error) {
 
 // deployer makes what installs on a target, over the line to its node if it has one.
 func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
-	s := deploy.Setup{Secrets: map[string]farm.Secret{}}
+	s := deploy.Setup{Secrets: map[string]farm.Secret{}, Records: deploy.Records{
+		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
+			return c.bundle(ctx, farmName, t.Site, leaf)
+		},
+	}}
 	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
 		settings, err := c.settings(ctx, farmName)
 		if err != nil {

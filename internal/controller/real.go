@@ -2,6 +2,10 @@ package controller
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -10,6 +14,7 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/host/local"
+	"github.com/certfarm/certfarm/internal/host/smb"
 	"github.com/certfarm/certfarm/internal/host/ssh"
 	"github.com/certfarm/certfarm/internal/issue/acme"
 	"github.com/certfarm/certfarm/internal/notify"
@@ -48,14 +53,18 @@ func newIssuer(_ context.Context, c IssuerConfig) (Account, error) {
 	})
 }
 
-// lines opens hosts through one pool, made when it is first needed since it asks
-// back of the controller.
+// lines opens hosts: through one pool, made when it is first needed since it asks
+// back of the controller, or over SMB.
 type lines struct {
-	mu   sync.Mutex
-	pool *ssh.Pool
+	mu     sync.Mutex
+	pool   *ssh.Pool
+	shares map[[32]byte]smb.Node // by farm, node and password: a session is used again
 }
 
 func (l *lines) host(ctx context.Context, farmName string, n farm.Node, c Context) (host.Host, error) {
+	if n.SMB != nil {
+		return l.share(ctx, farmName, n, c)
+	}
 	l.mu.Lock()
 	if l.pool == nil {
 		l.pool = ssh.NewPool(ssh.Source{
@@ -68,12 +77,46 @@ func (l *lines) host(ctx context.Context, farmName string, n farm.Node, c Contex
 	return pool.Host(ctx, farmName, n)
 }
 
+func (l *lines) share(ctx context.Context, farmName string, n farm.Node, c Context) (host.Host, error) {
+	password, err := c.Secret(ctx, farmName, n.SMB.Password)
+	if err != nil {
+		return nil, fmt.Errorf("password for %s: %w", n.SMB.Share, err)
+	}
+	text, err := json.Marshal([]any{farmName, n, sha256.Sum256(password.Reveal())})
+	if err != nil {
+		return nil, err
+	}
+	id := sha256.Sum256(text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if open, ok := l.shares[id]; ok {
+		return open, nil
+	}
+	u, err := smb.ParseUNC(n.SMB.Share)
+	if err != nil {
+		return nil, err
+	}
+	h, err := smb.New(smb.Config{Server: u.Server, Port: n.SMB.Port, Share: u.Share, User: n.SMB.User, Domain: n.SMB.Domain, Password: password})
+	if err != nil {
+		return nil, err
+	}
+	if l.shares == nil {
+		l.shares = map[[32]byte]smb.Node{}
+	}
+	l.shares[id] = smb.Node{Host: h}
+	return l.shares[id], nil
+}
+
 // Close closes every line.
 func (l *lines) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pool == nil {
-		return nil
+	var errs []error
+	for _, s := range l.shares {
+		errs = append(errs, s.Close())
 	}
-	return l.pool.Close()
+	if l.pool != nil {
+		errs = append(errs, l.pool.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/secret"
@@ -87,4 +88,27 @@ func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle
 		})
 	}
 	return all, nil
+}
+
+// bundle is one leaf of a site's versions with its key, by fingerprint.
+func (c *Controller) bundle(ctx context.Context, farmName, site, leaf string) (farm.Bundle, error) {
+	var versions []farm.Version
+	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
+		versions, err = tx.Versions(ctx, farmName, site)
+		return err
+	})
+	if err != nil {
+		return farm.Bundle{}, err
+	}
+	for _, v := range versions {
+		if !slices.Contains(v.Fingerprints(), leaf) {
+			continue
+		}
+		all, err := c.bundles(ctx, v)
+		if err != nil {
+			return farm.Bundle{}, err
+		}
+		return all[slices.Index(v.Fingerprints(), leaf)], nil
+	}
+	return farm.Bundle{}, fmt.Errorf("the key of %s is not here", farm.Short(leaf))
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -39,6 +40,30 @@ type Setup struct {
 	Host    host.Host              // the target's node; nil for a kind without one
 	Secrets map[string]farm.Secret // by the kind's name for them
 	Proxy   string                 // URL of the proxy for outbound HTTP; empty: none
+	Records Records
+}
+
+// Records is what the controller remembers, for deployers that need it again.
+type Records struct {
+	Farm string // name of the farm, written beside the certificate; may be empty
+	// Bundle gives one leaf of the target's site with its key again, by fingerprint,
+	// as far as its key is here. Any error means that it cannot be had.
+	Bundle func(ctx context.Context, leaf string) (farm.Bundle, error)
+}
+
+// A Borrower is a deployer that works with Records: one of a vault, which keeps
+// nothing beside what is live, while a receipt holds no key.
+type Borrower interface {
+	// With returns the same deployer, with the records at hand.
+	With(r Records) Deployer
+}
+
+// A Final is what the options of a kind offer that may say that a target cannot go
+// back: it is changed in the last wave.
+type Final interface {
+	// NoUndo reports that Restore will not work, as far as the options say. It is
+	// asked of options that Facts has found right.
+	NoUndo() bool
 }
 
 // Facts is what a target's options say to the rest of the house.
@@ -47,6 +72,7 @@ type Facts struct {
 	Places   []string // every physical place that it writes to, Identity among them
 	Group    string   // the reload group on its node, "nginx /etc/nginx/nginx.conf"
 	Options  []byte   // canonical JSON, defaults filled in
+	NoUndo   bool     // the target cannot go back
 }
 
 // Options is what a kind's option struct must offer.
@@ -102,6 +128,9 @@ func Define[C Options](k Kind, defaults C, open func(C, Setup) (Deployer, error)
 		if s, ok := any(c).(Spread); ok {
 			facts.Places = s.Places()
 		}
+		if f, ok := any(c).(Final); ok {
+			facts.NoUndo = f.NoUndo()
+		}
 		facts.Options, err = json.Marshal(c)
 		return facts, err
 	}
@@ -110,7 +139,11 @@ func Define[C Options](k Kind, defaults C, open func(C, Setup) (Deployer, error)
 		if err != nil {
 			return nil, err
 		}
-		return open(c, s)
+		d, err := open(c, s)
+		if b, ok := d.(Borrower); ok && err == nil {
+			d = b.With(s.Records)
+		}
+		return d, err
 	}
 	return k
 }
@@ -130,6 +163,13 @@ func (k Kind) Check(options []byte, secrets ...string) (Facts, error) {
 func (k Kind) Places(options []byte) []string {
 	f, _ := k.check(options) // they were found right
 	return f.Places
+}
+
+// NoUndo reports that options that Check has found right make a target that cannot
+// go back.
+func (k Kind) NoUndo(options []byte) bool {
+	f, _ := k.check(options) // they were found right
+	return f.NoUndo
 }
 
 // Kinds is a set of kinds by name.

@@ -74,7 +74,17 @@ type Node struct {
 	Shell   string            `json:"shell,omitzero"`  // posix, cmd or powershell
 	Become  string            `json:"become,omitzero"` // "" or "sudo": commands run through `sudo -n`; files are written as the SSH user
 	Local   bool              `json:"local"`           // the controller's own machine
-	SSH     *SSH              `json:"ssh,omitzero"`    // nil when Local
+	SSH     *SSH              `json:"ssh,omitzero"`    // nil unless it is reached so
+	SMB     *SMB              `json:"smb,omitzero"`    // nil unless its files are reached so; no command can be run there
+}
+
+// SMB says how a share of a node is reached: signed and encrypted SMB 3.
+type SMB struct {
+	Share    string    `json:"share,omitzero"` // \\server\share
+	Port     int       `json:"port,omitzero"`  // 0: 445
+	User     string    `json:"user,omitzero"`
+	Domain   string    `json:"domain,omitzero"` // empty: an account of the server
+	Password SecretRef `json:"password,omitzero"`
 }
 
 // SSH says how a node is reached. The host key is always verified: against a

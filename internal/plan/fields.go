@@ -95,6 +95,11 @@ func node(n *farm.Node) []value {
 		return nil
 	}
 	all := []value{{"address", n.Address}, {"labels", labels(n.Labels)}, {"shell", n.Shell}, {"become", n.Become}, {"local", yes(n.Local)}}
+	if s := n.SMB; s != nil {
+		all = append(all,
+			value{"smb.share", s.Share}, value{"smb.port", number(s.Port)}, value{"smb.user", s.User},
+			value{"smb.domain", s.Domain}, value{"smb.password", s.Password.String()})
+	}
 	if s := n.SSH; s != nil {
 		all = append(all,
 			value{"ssh.user", s.User}, value{"ssh.port", strconv.Itoa(s.Port)}, value{"ssh.key", s.Key.String()},

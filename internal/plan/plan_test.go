@@ -64,6 +64,7 @@ func shop() farm.Farm {
 		Nodes: []farm.Node{
 			{Name: "web1", Address: "10.0.0.1", Labels: map[string]string{"zone": "a"}, Shell: "posix", Become: "sudo", SSH: ssh("web2")},
 			{Name: "web2", Address: "10.0.0.2", Labels: map[string]string{"zone": "a"}, Shell: "posix", SSH: ssh("")},
+			{Name: "www", Address: "10.0.0.3", Labels: map[string]string{"zone": "a"}, Shell: "posix", SMB: &farm.SMB{Share: `\\files\www`, Port: 4450, User: "deploy", Domain: "CORP", Password: farm.SecretRef{Secret: "smb"}}},
 		},
 		Sites: []farm.Site{site("api"), site("shop")},
 	}
@@ -165,6 +166,7 @@ var silent = []string{
 
 	// Only one field of a SecretRef is set, and a Share is a count or a percentage.
 	"Issuers.EAB.HMAC.File", "Issuers.EAB.HMAC.Env", "Nodes.SSH.Key.File", "Nodes.SSH.Key.Env",
+	"Nodes.SMB.Password.File", "Nodes.SMB.Password.Env",
 	"Site.Policy.Canary.Least", "Site.Policy.FailureBudget.Least", "Site.Policy.AbsentMax.Count",
 }
 
@@ -193,6 +195,9 @@ func TestEveryFieldCounts(t *testing.T) {
 func mutate(v reflect.Value, path string, left *int) (string, bool) {
 	switch v.Kind() {
 	case reflect.Pointer:
+		if v.IsNil() {
+			return path, false
+		}
 		return mutate(v.Elem(), path, left)
 	case reflect.Struct:
 		for i := range v.NumField() {

@@ -27,13 +27,12 @@ func (b Bench) watch(t *testing.T, of Target) {
 		var wrong []error
 		there := 0
 		for _, pair := range of.Live {
-			chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
-			key, err2 := b.Host.Linked.Read(t.Context(), pair[1])
-			if err1 == nil && err2 == nil {
+			chain, key, err := b.read(t, pair)
+			if err == nil {
 				there++
 			}
-			_, err := encode.Pair(chain, key)
-			wrong = append(wrong, err1, err2, err)
+			_, mismatch := encode.Pair(chain, key)
+			wrong = append(wrong, err, mismatch)
 		}
 		began = began || there == len(of.Live)
 		if err := errors.Join(wrong...); began && err != nil {
@@ -53,12 +52,22 @@ func last(calls []string) string {
 func (b Bench) whole(t *testing.T, of Target) {
 	t.Helper()
 	for _, pair := range of.Live {
-		chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
-		key, err2 := b.Host.Linked.Read(t.Context(), pair[1])
-		if _, err := encode.Pair(chain, key); err != nil {
-			t.Errorf("no matching pair at %s (%v, %v, %v)", pair, err1, err2, err)
+		chain, key, err := b.read(t, pair)
+		if _, mismatch := encode.Pair(chain, key); mismatch != nil {
+			t.Errorf("no matching pair at %s (%v, %v)", pair, err, mismatch)
 		}
 	}
+}
+
+// read is what the live paths of a leaf hold, PEM.
+func (b Bench) read(t *testing.T, pair [2]string) (chain, key []byte, err error) {
+	t.Helper()
+	chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
+	if b.Open != nil && err1 == nil {
+		return b.Open(chain)
+	}
+	key, err2 := b.Host.Linked.Read(t.Context(), pair[1])
+	return chain, key, errors.Join(err1, err2)
 }
 
 // each runs prepare, cuts step after each of its calls in turn, before the call
@@ -258,15 +267,26 @@ func names(tree map[string]string) []string { return slices.Sorted(maps.Keys(tre
 // clear makes a target as new.
 func (b Bench) clear(t *testing.T, of Target) {
 	t.Helper()
+	if b.Empty != nil {
+		b.Empty(t)
+		return
+	}
 	for name := range b.tree(t, of) {
 		must(t, b.Host.Linked.Remove(t.Context(), name))
 	}
 }
 
 // keysOf counts the files of a tree that hold the private key of a bundle.
-func keysOf(tree map[string]string, c farm.Bundle) (n int) {
+func (b Bench) keysOf(tree map[string]string, c farm.Bundle) (n int) {
 	secret := bytes.TrimSpace(c.Key.Reveal())
 	for _, text := range tree {
+		if b.Open != nil {
+			_, key, err := b.Open([]byte(text))
+			if err != nil {
+				continue // a link, say
+			}
+			text = string(key)
+		}
 		if strings.Contains(text, string(secret)) {
 			n++
 		}

@@ -109,12 +109,14 @@ func (w webroot) folders(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	linker, ok := w.host.(host.Linker)
+	folders, ok := w.host.(interface {
+		Mkdir(ctx context.Context, name string, a host.Attr) error
+	})
 	if !ok {
 		return fmt.Errorf("make the folder %s: %w", w.inner(), errMkdir)
 	}
 	file, folder := readable()
-	if err := linker.Mkdir(ctx, w.inner(), folder); err != nil {
+	if err := folders.Mkdir(ctx, w.inner(), folder); err != nil {
 		return fmt.Errorf("make the folder %s: %w", w.inner(), err)
 	}
 	if err := w.host.Write(ctx, path.Join(w.inner(), mark), []byte(markText), file); err != nil {

@@ -1,0 +1,101 @@
+package cloud
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// webhook are the options of the kind webhook.
+type webhook struct {
+	URL          string   `json:"url" doc:"where the calls go, https; http is for calls that deliver nothing"`
+	Deliver      bool     `json:"deliver" doc:"hand over chain and private key when staging; false: the call tells fingerprints alone"`
+	Timeout      string   `json:"timeout" doc:"how long one call may take, as in 30s"`
+	AllowPrivate []string `json:"allow_private,omitempty" doc:"networks that the calls may go to although they are not public, as in 10.1.2.0/24"`
+	CA           string   `json:"ca,omitempty" doc:"certificates, PEM, that vouch for the server; empty: the system's"`
+	Lag          string   `json:"lag,omitempty" doc:"how long readers may take to fetch a new version, as in 4h"`
+}
+
+// The bounds of the option timeout.
+const (
+	minTimeout = time.Second
+	maxTimeout = 10 * time.Minute
+)
+
+// minHMAC is the shortest secret that signs, in bytes: the size that RFC 2104
+// advises for SHA-256.
+const minHMAC = 32
+
+// Facts checks the options; see deploy.Options.
+func (o webhook) Facts() (identity, group string, err error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", "", &deploy.FieldError{Field: "url", Problem: "it is no URL to call", Hint: "as in https://hooks.example.org/certfarm, without a user or password in it"}
+	}
+	if o.Deliver && u.Scheme != "https" {
+		return "", "", &deploy.FieldError{Field: "url", Problem: "a private key would cross the network in the clear", Hint: "https, with ca if its certificate is from a CA of your own"}
+	}
+	_, err1 := o.timeout()
+	_, err2 := newGuard(o.AllowPrivate)
+	_, err3 := lagOf(o.Lag)
+	if err := first(err1, err2, err3, checkRoots("ca", o.CA)); err != nil {
+		return "", "", err
+	}
+	u.Host = strings.ToLower(u.Host)
+	identity = "webhook " + u.String()
+	return identity, identity, nil
+}
+
+func (o webhook) timeout() (time.Duration, error) {
+	d, err := time.ParseDuration(o.Timeout)
+	if err != nil || d < minTimeout || d > maxTimeout {
+		return 0, &deploy.FieldError{Field: "timeout", Problem: fmt.Sprintf("%q is no time from %s to %s", o.Timeout, minTimeout, maxTimeout), Hint: "as in 30s"}
+	}
+	return d, nil
+}
+
+// Webhook is whatever answers a signed HTTP call: it stages, activates and
+// restores, and says what it holds. What it keeps is its own affair.
+func Webhook() deploy.Kind {
+	return deploy.Define(deploy.Kind{
+		Name:     "webhook",
+		Doc:      "a signed HTTP call to a service of your own",
+		Fence:    "unfenced",
+		Nodeless: true,
+		Secrets:  []deploy.Secret{{Name: "hmac", Doc: "what signs the calls, at least 32 bytes, known to the receiver"}},
+	}, webhook{Timeout: "30s"}, openWebhook)
+}
+
+func openWebhook(o webhook, s deploy.Setup) (deploy.Deployer, error) {
+	g, err := newGuard(o.AllowPrivate)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTransport(o.CA, s.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	return newWebhook(o, s, g.transport(t))
+}
+
+func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deployer, error) {
+	identity, _, err := o.Facts()
+	if err != nil {
+		return nil, err
+	}
+	key := farm.NewSecret([]byte(word(s.Secrets["hmac"])))
+	if n := len(key.Reveal()); n < minHMAC {
+		return nil, fmt.Errorf("opening %s: the secret hmac has %d bytes, and needs %d: make one with `openssl rand -hex 32`", identity, n, minHMAC)
+	}
+	c := &caller{url: o.URL, identity: identity, deliver: o.Deliver, hmac: key, client: newClient(over)}
+	if c.client.Timeout, err = o.timeout(); err != nil {
+		return nil, err
+	}
+	c.lag, err = lagOf(o.Lag)
+	return c, err
+}
