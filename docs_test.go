@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/config"
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/target"
 )
 
@@ -143,8 +144,8 @@ func TestFarmBlocks(t *testing.T) {
 // TestTables: the tables between <!-- table: … --> and <!-- end --> are what the
 // structs say. After a change: go test -run TestTables . -update
 func TestTables(t *testing.T) {
-	block := regexp.MustCompile(`(?s)<!-- table: ([A-Za-z. ]+) -->\n(.*?)<!-- end -->`)
-	tables := map[string]string{"options": optionsTable(t)}
+	block := regexp.MustCompile(`(?s)<!-- table: ([A-Za-z. -]+?) -->\n(.*?)<!-- end -->`)
+	tables := optionTables(t)
 	maps.Copy(tables, fieldTables(t))
 	for _, file := range []string{"docs/farm-yaml.md", "docs/targets.md"} {
 		text, err := os.ReadFile(file)
@@ -275,54 +276,45 @@ func anchor(ref string) string {
 	return cmp.Or(map[string]string{"sshLine": "ssh", "smbLine": "smb", "dnsWriter": "dns"}[name], name)
 }
 
-// optionsTable is what the kinds of target may be told, with the default of each.
-func optionsTable(t *testing.T) string {
+// optionTables are what each kind of target may be told, with its defaults and
+// secrets.
+func optionTables(t *testing.T) map[string]string {
 	t.Helper()
-	kinds := target.All()
-	var names []string
-	docs := map[string]string{}
-	defaults := map[string]map[string]any{}
-	for _, kind := range kinds.Names() {
-		var seen []reflect.StructField
-		for _, f := range reflect.VisibleFields(reflect.TypeOf(kinds[kind].Options).Elem()) {
-			if !f.Anonymous {
-				seen = append(seen, f)
-			}
-		}
-		for _, f := range seen {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if docs[name] == "" {
-				names = append(names, name)
-			}
-			docs[name] = f.Tag.Get("doc")
-		}
-		text, err := json.Marshal(kinds[kind].Options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var values map[string]any
-		if err := json.Unmarshal(text, &values); err != nil {
-			t.Fatal(err)
-		}
-		defaults[kind] = values
+	tables := map[string]string{}
+	for name, kind := range target.All() {
+		tables["options of "+name] = optionTable(t, kind)
 	}
-	head := "| option | meaning |"
-	rule := "|---|---|"
-	for _, kind := range kinds.Names() {
-		head += " " + kind + " |"
-		rule += "---|"
+	return tables
+}
+
+func optionTable(t *testing.T, kind deploy.Kind) string {
+	t.Helper()
+	text, err := json.Marshal(kind.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var defaults map[string]any
+	if err := json.Unmarshal(text, &defaults); err != nil {
+		t.Fatal(err)
 	}
 	var b strings.Builder
-	b.WriteString(head + "\n" + rule + "\n")
-	for _, name := range names {
-		if docs[name] == "" {
-			t.Errorf("option %s has no doc tag", name)
+	b.WriteString("| option | meaning | default |\n|---|---|---|\n")
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(kind.Options).Elem()) {
+		if f.Anonymous {
+			continue
 		}
-		fmt.Fprintf(&b, "| `%s` | %s |", name, cell(docs[name]))
-		for _, kind := range kinds.Names() {
-			b.WriteString(" " + value(defaults[kind][name]) + " |")
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Tag.Get("doc") == "" {
+			t.Errorf("option %s of %s has no doc tag", name, kind.Name)
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, cell(f.Tag.Get("doc")), value(defaults[name]))
+	}
+	for _, s := range kind.Secrets {
+		must := " **required**"
+		if s.Optional {
+			must = ""
+		}
+		fmt.Fprintf(&b, "| `%s`%s | %s | under `secrets` |\n", s.Name, must, cell(s.Doc))
 	}
 	return b.String()
 }
@@ -332,6 +324,14 @@ func value(v any) string {
 	case string:
 		if v != "" {
 			return "`" + v + "`"
+		}
+	case bool:
+		if v {
+			return "`true`"
+		}
+	case float64:
+		if v != 0 {
+			return fmt.Sprintf("`%g`", v)
 		}
 	case []any:
 		if len(v) > 0 {

@@ -109,7 +109,7 @@ type dnsWriter struct {
 
 type target struct {
 	located
-	Kind      string            `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, files."`
+	Kind      string            `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, haproxy, ccs … docs/targets.md has them all."`
 	Name      string            `yaml:"name" doc:"Tells two targets of one kind apart. The full name of a target is SITE/NAME@NODE. Default: the kind."`
 	On        selector          `yaml:"on" doc:"The nodes: a node's name, a list of names, or labels that all must match. Required, but for kinds that are no place on a node (a share, a vault, a cloud): there it is who reads it."`
 	Options   options           `yaml:"options" doc:"What the kind needs to know."`

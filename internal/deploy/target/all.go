@@ -15,13 +15,24 @@
 // copy before the files become links, so they hold the same bytes throughout.
 package target
 
-import "github.com/certfarm/certfarm/internal/deploy"
+import (
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/deploy/ccs"
+	"github.com/certfarm/certfarm/internal/deploy/cloud"
+)
 
 // All lists every kind. To add one, write its file and name it here.
 func All() deploy.Kinds {
-	return deploy.NewKinds(
+	return deploy.NewKinds(append(cloud.All(),
 		Apache(),
+		ccs.Kind(),
+		Envoy(),
 		Files(),
+		HAProxy(),
+		JKS(),
+		Lighttpd(),
 		Nginx(),
-	)
+		PFX(),
+		Tomcat(),
+	)...)
 }

@@ -21,11 +21,11 @@ func Apache() deploy.Kind {
 		Name:  "apache",
 		Doc:   "Apache httpd: files and a graceful restart",
 		Fence: "unfenced",
-	}, apache{options{
+	}, apache{options{upkeep: upkeep{
 		Store:  defaultStore,
 		Mode:   "0600",
 		Test:   []string{"apache2ctl", "-t"},
 		Reload: []string{"apache2ctl", "-k", "graceful"},
 		Start:  []string{"apache2ctl", "-k", "start"},
-	}}, func(o apache, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}}}, func(o apache, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
 }

@@ -19,21 +19,31 @@ import (
 // for the call itself is over.
 const mendTime = 30 * time.Second
 
-// engine is a deployer for any server that reads PEM files and takes a command
-// to read them anew. It remembers nothing between calls.
+// engine is a deployer for any server that reads files and can be told to read
+// them anew. It remembers nothing between calls.
 type engine struct {
-	options options
-	host    host.Host
-	links   host.Linker // nil: the host has no symlinks
+	upkeep
+	places []place
+	format format
+	host   host.Host
+	links  host.Linker // nil: the host has no symlinks
+	// wake makes the server take what the live paths of these targets hold, where
+	// that is more than the reload command; nil: it is that command.
+	wake func(ctx context.Context, all []area) error
 }
 
+// newEngine is the engine of a kind whose server reads PEM files.
 func newEngine(o options, h host.Host) *engine {
+	return newEngineOf(o.upkeep, o.places(), format{}, h)
+}
+
+func newEngineOf(u upkeep, places []place, f format, h host.Host) *engine {
 	l, _ := h.(host.Linker)
-	return &engine{options: o, host: h, links: l}
+	return &engine{upkeep: u, places: places, format: f, host: h, links: l}
 }
 
 // own is the target of this engine.
-func (e *engine) own() area { return newArea(e.options.Store, e.options.pairs()) }
+func (e *engine) own() area { return newArea(e.Store, e.places) }
 
 // area is one target's folder in the store, and its places.
 type area struct {
@@ -41,20 +51,20 @@ type area struct {
 	places []place
 }
 
-func newArea(store string, pairs []typed) area {
-	return area{folderOf(store, pairs), places(pairs)}
+func newArea(store string, places []place) area {
+	return area{folderOf(store, places), places}
 }
 
 func (a area) current() string  { return path.Join(a.base, "current") }
 func (a area) previous() string { return path.Join(a.base, "previous") }
 
 // goal is where a live path must lead.
-func (a area) goal(f file) string { return path.Join(a.current(), f.name) }
+func (a area) goal(f file) string { return path.Join(a.current(), f.Name) }
 
 func (a area) files() []file {
 	var all []file
 	for _, p := range a.places {
-		all = append(all, p.files...)
+		all = append(all, p.Files...)
 	}
 	return all
 }
@@ -62,8 +72,8 @@ func (a area) files() []file {
 // inside is a live path that lies in the store, where none may; empty: none does.
 func (a area) inside(store string) string {
 	for _, f := range a.files() {
-		if f.live == store || strings.HasPrefix(f.live, strings.TrimSuffix(store, "/")+"/") {
-			return f.live
+		if f.Live == store || strings.HasPrefix(f.Live, strings.TrimSuffix(store, "/")+"/") {
+			return f.Live
 		}
 	}
 	return ""
@@ -94,12 +104,12 @@ func (e *engine) look(ctx context.Context, a area) (state, error) {
 		}
 	}
 	for _, f := range a.files() {
-		to, err := e.links.Readlink(ctx, f.live)
+		to, err := e.links.Readlink(ctx, f.Live)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, host.ErrNotLink) {
-			return s, fmt.Errorf("looking at %s: %w", f.live, err)
+			return s, fmt.Errorf("looking at %s: %w", f.Live, err)
 		}
 		if err == nil && to == a.goal(f) {
-			s.linked[f.live] = true
+			s.linked[f.Live] = true
 			s.links++
 		}
 	}
@@ -110,7 +120,7 @@ func (e *engine) look(ctx context.Context, a area) (state, error) {
 func (e *engine) live(ctx context.Context, a area) (c content, missing int, err error) {
 	c = content{}
 	for _, f := range a.files() {
-		data, err := e.host.Read(ctx, f.live)
+		data, err := e.host.Read(ctx, f.Live)
 		if errors.Is(err, fs.ErrNotExist) {
 			missing++
 			continue
@@ -118,7 +128,7 @@ func (e *engine) live(ctx context.Context, a area) (c content, missing int, err 
 		if err != nil {
 			return nil, 0, fmt.Errorf("reading what is live: %w", hint(err))
 		}
-		c[f.name] = data
+		c[f.Name] = data
 	}
 	return c, missing, nil
 }
@@ -135,26 +145,46 @@ func hint(err error) error {
 func (e *engine) version(ctx context.Context, a area, folder string) (content, error) {
 	c := content{}
 	for _, f := range a.files() {
-		data, err := e.host.Read(ctx, path.Join(a.base, folder, f.name))
+		data, err := e.host.Read(ctx, path.Join(a.base, folder, f.Name))
 		if err != nil {
 			return nil, fmt.Errorf("reading version %s in the store: %w", folder, err)
 		}
-		c[f.name] = data
+		c[f.Name] = data
 	}
 	return c, nil
 }
 
-// verify reads a version back from the node and checks its pairs.
-func (e *engine) verify(ctx context.Context, a area, folder string) error {
-	c, err := e.version(ctx, a, folder)
+// verify reads a version back from the node and checks its pairs, or, where that
+// takes a password, that these are the bytes of which Stage checked it.
+func (e *engine) verify(ctx context.Context, s stub, folder string) error {
+	c, err := e.version(ctx, s.area, folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.matches(a.places); err != nil {
+	if sealed(s.area) {
+		err = s.holds(folder, c)
+	} else {
+		err = e.format.matches(c, s.area.places)
+	}
+	if err != nil {
 		return fmt.Errorf("checking version %s on the node: %w", folder, err)
+	}
+	return nil
+}
+
+func sealed(a area) bool {
+	return slices.ContainsFunc(a.files(), func(f file) bool { return f.Part.sealed() })
+}
+
+// holds says whether a content is that of the folder when it was staged.
+func (s stub) holds(folder string, c content) error {
+	for _, f := range s.area.files() {
+		if s.Sums[path.Join(folder, f.Name)] != digest(c[f.Name]) {
+			return fmt.Errorf("%s holds other bytes than were staged: stage anew", f.Name)
+		}
 	}
 	return nil
 }
@@ -166,7 +196,7 @@ func (e *engine) Inspect(ctx context.Context) (deploy.Installed, error) {
 	if err != nil {
 		return deploy.Installed{}, err
 	}
-	in := c.see(a.places)
+	in := e.format.see(c, a.places)
 	in.Mismatch = in.Mismatch || (missing > 0 && len(c) > 0)
 	return in, nil
 }
@@ -210,16 +240,16 @@ func (e *engine) write(ctx context.Context, a area, folder string, c content) er
 	if err := e.links.Mkdir(ctx, dir, host.Attr{Mode: 0o755}); err != nil {
 		return fmt.Errorf("making a folder in the store: %w", hint(err))
 	}
-	mode, err := e.options.mode()
+	mode, err := e.mode()
 	if err != nil {
 		return err
 	}
 	for _, f := range a.files() {
-		attr := host.Attr{Mode: mode, Owner: e.options.Owner, Group: e.options.Group}
-		if f.part == chainOnly {
+		attr := host.Attr{Mode: mode, Owner: e.Owner, Group: e.Group}
+		if f.Part.public() {
 			attr.Mode = 0o644
 		}
-		if err := e.host.Write(ctx, path.Join(dir, f.name), c[f.name], attr); err != nil {
+		if err := e.host.Write(ctx, path.Join(dir, f.Name), c[f.Name], attr); err != nil {
 			return fmt.Errorf("writing to the store: %w", hint(err))
 		}
 	}
@@ -231,6 +261,18 @@ func (e *engine) write(ctx context.Context, a area, folder string, c content) er
 		return fmt.Errorf("version %s holds other bytes than were sent: something on the way or the disk changes them", dir)
 	}
 	return nil
+}
+
+// reload makes the server take what the live paths hold.
+func (e *engine) reload(ctx context.Context, all []stub) error {
+	if e.wake == nil {
+		return e.run(ctx, "reload", e.Reload)
+	}
+	var areas []area
+	for _, s := range all {
+		areas = append(areas, s.area)
+	}
+	return e.wake(ctx, areas)
 }
 
 // run runs one of the commands; none is no error.

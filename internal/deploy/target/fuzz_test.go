@@ -22,7 +22,7 @@ func FuzzReceipt(f *testing.F) {
 	must(f, err)
 	note := string(r.Note)
 	f.Add(note)
-	for _, change := range [][2]string{{"/etc/c.pem", "/etc/passwd"}, {`"New":"3-`, `"New":"../../etc/`}, {"-placeholder", "-placeholder/../../.."}, {"/etc/k.pem", "/var/lib/certfarm/x"}, {"Pairs", "pairs"}, {"true", "false"}} {
+	for _, change := range [][2]string{{"/etc/c.pem", "/etc/passwd"}, {`"New":"3-`, `"New":"../../etc/`}, {"-placeholder", "-placeholder/../../.."}, {"/etc/k.pem", "/var/lib/certfarm/x"}, {"Places", "places"}, {"true", "false"}} {
 		if !strings.Contains(note, change[0]) {
 			f.Fatalf("no %s in %s", change[0], note)
 		}
@@ -61,12 +61,14 @@ func FuzzReceipt(f *testing.F) {
 }
 
 // known is what the test knows of a note.
-type known struct{ Pairs []typed }
+type known struct{ Places []place }
 
 func (n known) may(name string) bool {
-	for _, p := range n.Pairs {
-		if name == p.PEM || name == p.Chain || name == p.Key {
-			return true
+	for _, p := range n.Places {
+		for _, f := range p.Files {
+			if name == f.Live {
+				return true
+			}
 		}
 	}
 	return strings.HasPrefix(name, "/var/lib/certfarm")

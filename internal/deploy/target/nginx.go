@@ -19,11 +19,11 @@ func Nginx() deploy.Kind {
 		Name:  "nginx",
 		Doc:   "nginx: files and a reload",
 		Fence: "unfenced",
-	}, nginx{options{
+	}, nginx{options{upkeep: upkeep{
 		Store:  defaultStore,
 		Mode:   "0600",
 		Test:   []string{"nginx", "-t"},
 		Reload: []string{"nginx", "-s", "reload"},
 		Start:  []string{"nginx"},
-	}}, func(o nginx, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}}}, func(o nginx, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
 }

@@ -1,8 +1,11 @@
 package target
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"path"
 	"reflect"
 	"regexp"
 
@@ -17,12 +20,34 @@ var folderName = regexp.MustCompile(`^[0-9]{1,19}-([0-9a-f]{1,16}|kept|placehold
 // note is a receipt's note. It names paths, so that it serves in the hands of
 // another target of the same group, and no key.
 type note struct {
-	Pairs   []typed // of the target it was made for
+	Places  []place // of the target it was made for
 	New     string  // folder of what was staged
 	Prev    string  // folder of what was live at Stage, or of a placeholder
 	First   bool    `json:",omitempty"` // Prev is a placeholder: nothing whole was live
 	Convert bool    `json:",omitempty"` // the live paths do not lead into the store yet
 	SELinux bool    `json:",omitempty"` // labels are enforced
+	// Sums are the SHA-256 of staged and kept files that open with a password, by
+	// folder and name: a receipt may be in the hands of a target that has another.
+	Sums map[string]string `json:",omitempty"`
+}
+
+// sum notes what a folder's files hold that not everyone can open.
+func (n *note) sum(folder string, c content, all []place) {
+	for _, p := range all {
+		for _, f := range p.Files {
+			if f.Part.sealed() {
+				if n.Sums == nil {
+					n.Sums = map[string]string{}
+				}
+				n.Sums[path.Join(folder, f.Name)] = digest(c[f.Name])
+			}
+		}
+	}
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // stub is a note with its area.
@@ -39,20 +64,17 @@ func (e *engine) read(r deploy.Receipt) (stub, error) {
 	if err := json.Unmarshal(r.Note, &n); err != nil {
 		return stub{}, fmt.Errorf("reading a receipt: %w", err)
 	}
-	if len(n.Pairs) > 0 {
-		n.Pairs[0].Keys = "" // the first has none
-	}
-	if err := checkPairs(n.Pairs); err != nil {
+	if err := checkPlaces(n.Places); err != nil {
 		return stub{}, fmt.Errorf("reading a receipt: %w", err)
 	}
 	if !folderName.MatchString(n.New) || !folderName.MatchString(n.Prev) {
 		return stub{}, fmt.Errorf("reading a receipt: %q and %q are not both folders of the store", n.New, n.Prev)
 	}
-	s := stub{n, newArea(e.options.Store, n.Pairs)}
-	if own := e.options.pairs(); s.area.base == folderOf(e.options.Store, own) && !reflect.DeepEqual(places(own), s.area.places) {
+	s := stub{n, newArea(e.Store, n.Places)}
+	if s.area.base == folderOf(e.Store, e.places) && !reflect.DeepEqual(e.places, s.area.places) {
 		return stub{}, fmt.Errorf("reading a receipt: it is for other paths than the target has now: stage anew")
 	}
-	if inside := s.area.inside(e.options.Store); inside != "" {
+	if inside := s.area.inside(e.Store); inside != "" {
 		return stub{}, fmt.Errorf("reading a receipt: %s lies in the store", inside)
 	}
 	return s, nil

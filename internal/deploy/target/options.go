@@ -38,10 +38,16 @@ type typed struct {
 	pair
 }
 
-// options are what all file based kinds offer.
+// options are what all kinds offer whose server reads PEM files.
 type options struct {
 	pair
-	More   []typed  `json:"more,omitempty" doc:"paths for further leaves of the site, one for each other key type"`
+	More []typed `json:"more,omitempty" doc:"paths for further leaves of the site, one for each other key type"`
+	upkeep
+}
+
+// upkeep are the options of all kinds that install files: where versions lie,
+// whose the files are, and the commands of the server.
+type upkeep struct {
 	Store  string   `json:"store,omitempty" doc:"folder for versions, writable by the SSH user, outside whatever the server globs"`
 	Owner  string   `json:"owner,omitempty" doc:"owner of the files; empty: the SSH user"`
 	Group  string   `json:"group,omitempty" doc:"group of the files; empty: the SSH user's"`
@@ -51,13 +57,24 @@ type options struct {
 	Start  []string `json:"start" doc:"command that starts the server where it does not run, and is harmless where it does; empty: none"`
 }
 
-// facts is deploy.Options.Facts for a kind. Targets are of one group when the
-// same commands, and so the same server, read the same store.
+// facts is deploy.Options.Facts for a kind.
 func (o options) facts(kind string) (identity, group string, err error) {
-	if err := o.check(); err != nil {
+	if err := checkPairs(o.pairs()); err != nil {
 		return "", "", err
 	}
-	return identityOf(o.pairs()), fmt.Sprintf("%s test=%q reload=%q start=%q store=%q", kind, o.Test, o.Reload, o.Start, o.Store), nil
+	return o.upkeep.facts(kind, o.places())
+}
+
+// commandless are the defaults of kinds without commands.
+func commandless() upkeep { return upkeep{Store: defaultStore, Mode: "0600"} }
+
+// facts is deploy.Options.Facts for files at some places. Targets are of one
+// group when the same commands, and so the same server, read the same store.
+func (o upkeep) facts(kind string, places []place) (identity, group string, err error) {
+	if err := o.check(places); err != nil {
+		return "", "", err
+	}
+	return identityOf(places), fmt.Sprintf("%s test=%q reload=%q start=%q store=%q", kind, o.Test, o.Reload, o.Start, o.Store), nil
 }
 
 // pairs lists all places; the first has no key type of its own.
@@ -69,41 +86,45 @@ func (o options) pairs() []typed {
 // over each other.
 func (o options) Places() []string {
 	var all []string
-	for _, p := range o.pairs() {
-		for _, name := range []string{p.PEM, p.Chain, p.Key} {
-			if name != "" {
-				all = append(all, "file "+name)
-			}
+	for _, p := range o.places() {
+		for _, f := range p.Files {
+			all = append(all, "file "+f.Live)
 		}
 	}
 	return all
 }
 
-// identityOf is the physical place by which a target is known on its node.
-func identityOf(pairs []typed) string { return "file " + pairs[0].main() }
+// places gives every path its file.
+func (o options) places() []place {
+	var all []place
+	for _, p := range o.pairs() {
+		if p.PEM != "" {
+			all = append(all, newPlace(p.Keys, []string{p.PEM}, combined))
+		} else {
+			all = append(all, newPlace(p.Keys, []string{p.Chain, p.Key}, chainOnly, keyOnly))
+		}
+	}
+	return all
+}
+
+// one is the place of a kind that holds one leaf in one file.
+func one(live string, p part) []place { return []place{newPlace("", []string{live}, p)} }
+
+// identityOf is the physical place by which a target is known on its node: the
+// path that shows the leaf.
+func identityOf(places []place) string { return "file " + places[0].Files[0].Live }
 
 // folderOf is a target's folder in the store.
-func folderOf(store string, pairs []typed) string {
-	sum := sha256.Sum256([]byte(identityOf(pairs)))
+func folderOf(store string, places []place) string {
+	sum := sha256.Sum256([]byte(identityOf(places)))
 	return path.Join(store, hex.EncodeToString(sum[:8]))
 }
 
-// main is the path that shows the leaf.
-func (p pair) main() string {
-	if p.PEM != "" {
-		return p.PEM
-	}
-	return p.Chain
-}
-
-func (o options) check() error {
-	if err := checkPairs(o.pairs()); err != nil {
-		return err
-	}
+func (o upkeep) check(places []place) error {
 	if err := checkPath("store", o.Store); err != nil {
 		return err
 	}
-	if inside := newArea(o.Store, o.pairs()).inside(o.Store); inside != "" {
+	if inside := newArea(o.Store, places).inside(o.Store); inside != "" {
 		return &deploy.FieldError{Field: "store", Problem: "the server's own paths lie in it: " + inside, Hint: "name a folder of its own"}
 	}
 	if _, err := o.mode(); err != nil {
@@ -122,7 +143,7 @@ func (o options) check() error {
 	return nil
 }
 
-func (o options) mode() (fs.FileMode, error) {
+func (o upkeep) mode() (fs.FileMode, error) {
 	n, err := strconv.ParseUint(o.Mode, 8, 32)
 	if err != nil || n > 0o777 || n&0o400 == 0 || n&0o007 != 0 {
 		return 0, &deploy.FieldError{Field: "mode", Problem: fmt.Sprintf("%q is no mode for a private key", o.Mode), Hint: "an octal number that lets the owner read and nobody else but the group, such as 0600 or 0640"}
@@ -190,7 +211,7 @@ func (p pair) paths(field func(string) string) ([]string, error) {
 }
 
 func checkPath(field, name string) error {
-	problem := ""
+	var problem string
 	switch {
 	case !path.IsAbs(name):
 		problem = "is not absolute"

@@ -10,69 +10,75 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// part is what of a leaf a file holds.
-type part int
-
-const (
-	combined part = iota
-	chainOnly
-	keyOnly
-)
-
 // file is one file of a version: its name in the version's folder and the path
-// at which the server reads it.
+// at which the server reads it. Receipts hold it.
 type file struct {
-	name, live string
-	part       part
+	Name, Live string
+	Part       part
 }
 
-// place is where one leaf goes.
+// place is where one leaf goes. Receipts hold it.
 type place struct {
-	keys  farm.KeyType // empty: whatever no other place takes
-	files []file
+	Keys  farm.KeyType `json:",omitempty"` // empty: whatever no other place takes
+	Files []file
+}
+
+// newPlace gives every path its file; the parts are in the order of the paths.
+func newPlace(keys farm.KeyType, live []string, parts ...part) place {
+	p := place{Keys: keys}
+	for i, part := range parts {
+		p.Files = append(p.Files, file{Name: nameOf(keys, part), Live: live[i], Part: part})
+	}
+	return p
+}
+
+func nameOf(keys farm.KeyType, p part) string {
+	if keys == "" {
+		return string(p)
+	}
+	return string(keys) + "." + string(p)
 }
 
 // content is a version's files by name.
 type content map[string][]byte
 
-// places gives every path its file.
-func places(pairs []typed) []place {
-	var all []place
-	for _, p := range pairs {
-		prefix := ""
-		if p.Keys != "" {
-			prefix = string(p.Keys) + "."
-		}
-		var files []file
-		if p.PEM != "" {
-			files = []file{{prefix + "combined.pem", p.PEM, combined}}
-		} else {
-			files = []file{{prefix + "chain.pem", p.Chain, chainOnly}, {prefix + "key.pem", p.Key, keyOnly}}
-		}
-		all = append(all, place{p.Keys, files})
+// checkPlaces holds the places of a receipt to what a target can have.
+func checkPlaces(all []place) error {
+	if len(all) == 0 || len(all) > maxPairs {
+		return fmt.Errorf("%d places for leaves; at most %d", len(all), maxPairs)
 	}
-	return all
-}
-
-// text is what a part of a bundle looks like.
-func (p part) text(b farm.Bundle) ([]byte, error) {
-	switch p {
-	case chainOnly:
-		return encode.ChainPEM(b)
-	case keyOnly:
-		key, err := encode.KeyPEM(b)
-		return key.Reveal(), err
-	default:
-		both, err := encode.Combined(b)
-		return both.Reveal(), err
+	var seen []string
+	for i, p := range all {
+		if (i == 0) != (p.Keys == "") || (i > 0 && !slices.Contains(farm.KeyTypes, p.Keys)) {
+			return fmt.Errorf("place %d is for keys %q", i, p.Keys)
+		}
+		var parts []part
+		for _, f := range p.Files {
+			parts = append(parts, f.Part)
+			if f.Name != nameOf(p.Keys, f.Part) {
+				return fmt.Errorf("%q is no file of a version", f.Name)
+			}
+			if err := checkPath("path", f.Live); err != nil {
+				return err
+			}
+			seen = append(seen, f.Name, f.Live)
+		}
+		if !slices.ContainsFunc(layouts, func(known []part) bool { return slices.Equal(known, parts) }) {
+			return fmt.Errorf("no target has the files %q", parts)
+		}
 	}
+	slices.Sort(seen)
+	if n := len(seen); len(slices.Compact(seen)) != n {
+		return errors.New("two files in one place")
+	}
+	return nil
 }
 
 // fill makes the content for a set of bundles: each place gets one, and each
 // bundle a place.
-func fill(all []place, s deploy.Stage) (content, error) {
+func (o format) fill(all []place, s deploy.Stage) (content, error) {
 	if len(s.Bundles) != len(all) {
-		return nil, fmt.Errorf("the site has %d leaves and the target has places for %d: `more` must name one pair of paths for each further key type", len(s.Bundles), len(all))
+		return nil, fmt.Errorf("the site has %d leaves and the target has places for %d: `more`, where the kind has it, must name paths for each further key type", len(s.Bundles), len(all))
 	}
 	left := slices.Clone(s.Bundles)
 	c := content{}
@@ -85,12 +91,12 @@ func fill(all []place, s deploy.Stage) (content, error) {
 		if err := encode.Fits(b); err != nil {
 			return err
 		}
-		return c.add(p, b)
+		return o.add(c, p, b)
 	}
 	for _, p := range all[1:] {
-		i := slices.IndexFunc(left, func(b farm.Bundle) bool { return b.KeyType == p.keys })
+		i := slices.IndexFunc(left, func(b farm.Bundle) bool { return b.KeyType == p.Keys })
 		if i < 0 {
-			return nil, fmt.Errorf("the target has a place for %s, and the site has no such leaf", p.keys)
+			return nil, fmt.Errorf("the target has a place for %s, and the site has no such leaf", p.Keys)
 		}
 		if err := take(p, i); err != nil {
 			return nil, err
@@ -99,38 +105,41 @@ func fill(all []place, s deploy.Stage) (content, error) {
 	return c, take(all[0], 0)
 }
 
-func (c content) add(p place, b farm.Bundle) error {
-	for _, f := range p.files {
-		text, err := f.part.text(b)
+// add puts a bundle's files for a place into a content.
+func (o format) add(c content, p place, b farm.Bundle) error {
+	for _, f := range p.Files {
+		text, err := o.text(f.Part, b)
 		if err != nil {
 			return err
 		}
-		c[f.name] = text
+		c[f.Name] = text
 	}
 	return nil
 }
 
-// pairOf is the chain and the key of a place.
-func (c content) pairOf(p place) (chain, key []byte) {
-	return c[p.files[0].name], c[p.files[len(p.files)-1].name]
-}
-
 // matches says whether every place holds a key that belongs to its leaf.
-func (c content) matches(all []place) error {
+func (o format) matches(c content, all []place) error {
 	for _, p := range all {
-		chain, key := c.pairOf(p)
-		if _, err := encode.Pair(chain, key); err != nil {
-			return fmt.Errorf("%s: %w", p.files[0].live, err)
+		chain, key, err := o.pair(c, p)
+		if err == nil {
+			_, err = encode.Pair(chain, key)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Files[0].Live, err)
 		}
 	}
 	return nil
 }
 
 // see says what a content is good for.
-func (c content) see(all []place) deploy.Installed {
+func (o format) see(c content, all []place) deploy.Installed {
 	var in deploy.Installed
 	for _, p := range all {
-		chain, key := c.pairOf(p)
+		chain, key, err := o.pair(c, p)
+		if err != nil {
+			in.Mismatch = true
+			continue
+		}
 		leaf, err := encode.Leaf(chain)
 		switch {
 		case err != nil:

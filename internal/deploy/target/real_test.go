@@ -99,6 +99,38 @@ func startApache(t *testing.T) *real {
 	return r
 }
 
+func startLighttpd(t *testing.T) *real {
+	t.Helper()
+	path, err := exec.LookPath("lighttpd")
+	if err != nil {
+		t.Skip("lighttpd is not installed")
+	}
+	if _, err := os.Stat("/usr/lib/lighttpd/mod_openssl.so"); err != nil {
+		t.Skip("lighttpd has no mod_openssl")
+	}
+	r := &real{kind: "lighttpd", dir: t.TempDir(), addr: freeAddr(t)}
+	address, port, err := net.SplitHostPort(r.addr)
+	must(t, err)
+	conf := r.dir + "/lighttpd.conf"
+	text := fmt.Sprintf("server.modules = (\"mod_openssl\")\nserver.document-root = \"%[1]s\"\nserver.pid-file = \"%[1]s/pid\"\nserver.errorlog = \"%[1]s/error.log\"\n", r.dir)
+	text += fmt.Sprintf("server.bind = \"%s\"\nserver.port = %s\nssl.engine = \"enable\"\nssl.pemfile = \"%s/tls/shop.pem\"\n", address, port, r.dir)
+	must(t, os.WriteFile(conf, []byte(text), 0o644))
+	r.options = map[string]any{
+		"pem": r.dir + "/tls/shop.pem", "store": r.dir + "/store",
+		"test":   []string{path, "-tt", "-f", conf},
+		"reload": []string{"sh", "-c", "kill -USR1 $(cat " + r.dir + "/pid)"},
+		"start":  []string{"sh", "-c", fmt.Sprintf("%s -D -f %s >/dev/null 2>&1 & echo $! >%s/child", path, conf, r.dir)},
+	}
+	r.open(t)
+	t.Cleanup(func() {
+		// Not by its own pid file, which is away in the midst of a restart, and not by
+		// SIGTERM, which is lost then.
+		_ = exec.Command("sh", "-c", "kill -9 $(cat "+r.dir+"/child)").Run()
+		r.until(t, "gone", func() bool { return r.served() == "" })
+	})
+	return r
+}
+
 func (r *real) open(t *testing.T) {
 	t.Helper()
 	text, err := json.Marshal(r.options)
@@ -151,7 +183,7 @@ func (r *real) stage(t *testing.T, epoch int64, b farm.Bundle) []deploy.Receipt 
 }
 
 func TestRealServers(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *real{"nginx": startNginx, "apache": startApache} {
+	for name, start := range map[string]func(*testing.T) *real{"nginx": startNginx, "apache": startApache, "lighttpd": startLighttpd, "haproxy": startHAProxy} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t)
 			first, second := deploytest.NewBundle(t, farm.EC256), deploytest.NewBundle(t, farm.RSA2048)
@@ -175,7 +207,7 @@ func TestRealServers(t *testing.T) {
 func refuseAll(t *testing.T, r *real, live farm.Bundle) {
 	t.Helper()
 	rs := r.stage(t, 3, deploytest.NewBundle(t, farm.EC256))
-	conf := map[string]string{"nginx": "nginx.conf", "apache": "httpd.conf"}[r.kind]
+	conf := map[string]string{"nginx": "nginx.conf", "apache": "httpd.conf", "lighttpd": "lighttpd.conf", "haproxy": "haproxy.cfg"}[r.kind]
 	good, err := os.ReadFile(filepath.Join(r.dir, conf))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.dir, conf), append(good, "nonsense here;\n"...), 0o644))
@@ -197,7 +229,7 @@ func TestApacheKilledByAWrongKey(t *testing.T) {
 	rs := r.stage(t, 2, second)
 	mixed := second
 	mixed.Key = first.Key
-	text, err := combined.text(mixed)
+	text, err := format{}.text(combined, mixed)
 	must(t, err)
 	var n note
 	must(t, json.Unmarshal(rs[0].Note, &n))
@@ -226,5 +258,5 @@ func TestApacheKilledByAWrongKey(t *testing.T) {
 }
 
 func (r *real) own() string {
-	return folderOf(r.dir+"/store", []typed{{pair: pair{PEM: r.dir + "/tls/shop.pem"}}})
+	return folderOf(r.dir+"/store", one(r.dir+"/tls/shop.pem", combined))
 }

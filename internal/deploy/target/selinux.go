@@ -31,12 +31,12 @@ func (e *engine) enforcing(ctx context.Context) (bool, error) {
 // confined server may not read.
 func (e *engine) label(ctx context.Context, a area, folder, like string) error {
 	for _, f := range a.files() {
-		name := path.Join(a.base, folder, f.name)
-		from := path.Join(a.base, like, f.name)
+		name := path.Join(a.base, folder, f.Name)
+		from := path.Join(a.base, like, f.Name)
 		if like == "" {
-			from = f.live
+			from = f.Live
 			if _, err := e.host.Read(ctx, from); err != nil {
-				from = path.Dir(f.live)
+				from = path.Dir(f.Live)
 			}
 		}
 		if err := e.run(ctx, "labelling", []string{"chcon", "--reference=" + from, name}); err != nil {
@@ -45,7 +45,7 @@ func (e *engine) label(ctx context.Context, a area, folder, like string) error {
 	}
 	from := path.Join(a.base, like)
 	if like == "" {
-		from = path.Dir(a.files()[0].live)
+		from = path.Dir(a.files()[0].Live)
 	}
 	return e.run(ctx, "labelling", []string{"chcon", "--reference=" + from, path.Join(a.base, folder)})
 }

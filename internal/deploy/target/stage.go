@@ -22,7 +22,7 @@ func (e *engine) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if s.Epoch < 0 {
 		return deploy.Receipt{}, fmt.Errorf("staging: %d is no epoch", s.Epoch)
 	}
-	want, err := fill(a.places, s)
+	want, err := e.format.fill(a.places, s)
 	if err != nil {
 		return deploy.Receipt{}, fmt.Errorf("staging: %w", err)
 	}
@@ -35,7 +35,7 @@ func (e *engine) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if err == nil {
 		var r deploy.Receipt
 		if r, err = n.receipt(); err == nil {
-			r.Tested = !n.First && len(e.options.Test) > 0
+			r.Tested = !n.First && len(e.Test) > 0
 			return r, nil
 		}
 	}
@@ -57,7 +57,7 @@ func (w *staging) name(what string) string {
 }
 
 func (w *staging) all(ctx context.Context, want content) (note, error) {
-	n := note{Pairs: w.options.pairs()}
+	n := note{Places: w.places}
 	if err := w.sweep(ctx, w.area, w.state.current, w.state.previous); err != nil {
 		return n, err
 	}
@@ -75,6 +75,7 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 	if n.New, err = w.put(ctx, w.name(farm.Short(first)), want, w.state.current, w.state.previous, n.Prev); err != nil {
 		return n, err
 	}
+	n.sum(n.New, want, w.area.places)
 	if n.SELinux {
 		if err := w.label(ctx, w.area, n.New, n.Prev); err != nil {
 			return n, err
@@ -83,7 +84,7 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 	if n.First || w.stage.Tested { // the configuration names files that are not there yet; or it passed
 		return n, nil
 	}
-	if err := w.run(ctx, deploy.ErrTest.Error(), w.options.Test); err != nil {
+	if err := w.run(ctx, deploy.ErrTest.Error(), w.Test); err != nil {
 		return n, &testError{err}
 	}
 	return n, nil
@@ -111,12 +112,13 @@ func (w *staging) put(ctx context.Context, name string, c content, used ...strin
 // live files that are not in the store; or a placeholder where nothing whole is
 // live, so that the server can start.
 func (w *staging) keep(ctx context.Context, n *note) (err error) {
-	intact, err := w.intact(ctx)
+	before, err := w.intact(ctx)
 	if err != nil {
 		return err
 	}
-	if intact {
+	if before != nil {
 		n.Prev = w.state.current
+		n.sum(n.Prev, before, w.area.places)
 		return nil
 	}
 	n.Convert = true
@@ -124,55 +126,62 @@ func (w *staging) keep(ctx context.Context, n *note) (err error) {
 	if err != nil {
 		return err
 	}
-	whole := missing == 0 && live.matches(w.area.places) == nil
+	whole := missing == 0 && w.format.matches(live, w.area.places) == nil
 	if !whole && missing > 0 && len(live) > w.state.links {
 		return fmt.Errorf("only some of the live files are there, and they are not ours: put the missing ones of %s beside them, or take them away", paths(w.area))
 	}
-	if whole {
-		n.Prev, err = w.put(ctx, w.name("kept"), live, w.state.current, w.state.previous)
-	} else {
-		n.First = true
-		n.Prev, err = w.placeholder(ctx)
+	what := "kept"
+	if !whole {
+		n.First, what = true, "placeholder"
+		if live, err = w.placeholder(); err != nil {
+			return err
+		}
 	}
+	n.Prev, err = w.put(ctx, w.name(what), live, w.state.current, w.state.previous)
+	n.sum(n.Prev, live, w.area.places)
 	if err == nil && n.SELinux {
 		err = w.label(ctx, w.area, n.Prev, "")
 	}
 	return err
 }
 
-// intact reports that the live paths lead to a whole version in the store.
-func (w *staging) intact(ctx context.Context) (bool, error) {
+// intact is the whole version in the store that the live paths lead to; nil:
+// they lead to none.
+func (w *staging) intact(ctx context.Context) (content, error) {
 	if !w.state.all(w.area) || w.state.current == "" {
-		return false, nil
+		return nil, nil
 	}
 	c, err := w.version(ctx, w.area, w.state.current)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil, nil
 	}
-	return err == nil && c.matches(w.area.places) == nil, err
+	if err != nil || w.format.matches(c, w.area.places) != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func paths(a area) string {
 	var names []string
 	for _, f := range a.files() {
-		names = append(names, f.live)
+		names = append(names, f.Live)
 	}
 	return strings.Join(names, ", ")
 }
 
-// placeholder puts a stand-in into the store. One that is in use is used again.
-func (w *staging) placeholder(ctx context.Context) (string, error) {
+// placeholder is a stand-in for the first certificate.
+func (w *staging) placeholder() (content, error) {
 	stand, err := encode.Placeholder(w.stage.Names, time.Now())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	c := content{}
 	for _, p := range w.area.places {
-		if err := c.add(p, stand); err != nil {
-			return "", err
+		if err := w.format.add(c, p, stand); err != nil {
+			return nil, err
 		}
 	}
-	return w.put(ctx, w.name("placeholder"), c, w.state.current, w.state.previous)
+	return c, nil
 }
 
 // sweep takes away what earlier stagings left that nobody can go to any more:

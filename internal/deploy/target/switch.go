@@ -11,6 +11,9 @@ import (
 	"github.com/certfarm/certfarm/internal/host"
 )
 
+// errDown says that nobody answers where the server should.
+var errDown = errors.New("the server does not answer")
+
 // errChanged says that somebody else was there since Stage.
 var errChanged = errors.New("what is live is neither what was live at Stage nor what was staged: stage anew")
 
@@ -21,7 +24,7 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 		return err
 	}
 	for _, s := range all { // before anything is switched: Apache's own test does not look at keys
-		if err := e.verify(ctx, s.area, s.New); err != nil {
+		if err := e.verify(ctx, s, s.New); err != nil {
 			return fmt.Errorf("activating: %w", err)
 		}
 	}
@@ -44,33 +47,47 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 // A reload fails when it is refused, and when the server does not run. What
 // runs takes its old files again; what does not take these either is started.
 func (e *engine) take(ctx context.Context, all []stub) error {
-	if err := e.run(ctx, "config test", e.options.Test); err != nil {
+	if err := e.run(ctx, "config test", e.Test); err != nil {
 		return errors.Join(err, e.backAll(ctx, all)) // no reload: the server still has the old ones
 	}
-	refused := e.run(ctx, "reload", e.options.Reload)
+	refused := e.reload(ctx, all)
 	if refused == nil {
 		return nil
 	}
 	if err := e.backAll(ctx, all); err != nil {
 		return errors.Join(refused, err)
 	}
-	if _, answered := errors.AsType[*host.ExitError](refused); !answered || len(e.options.Start) == 0 {
+	startable := e.startable(refused)
+	if e.wake == nil && !startable {
 		return refused
 	}
-	if e.run(ctx, "reload", e.options.Reload) == nil {
-		return refused
+	if again := e.again(ctx, all); again == nil || !startable { // a wake may have been half done
+		return errors.Join(refused, again)
 	}
 	err := e.forwardAll(ctx, all)
 	if err == nil {
-		if err = e.run(ctx, "start", e.options.Start); err == nil {
+		if err = e.run(ctx, "start", e.Start); err == nil {
 			return nil
 		}
 	}
 	err = errors.Join(refused, err, e.backAll(ctx, all))
-	if old := e.run(ctx, "start with what was there before", e.options.Start); old != nil {
+	if old := e.run(ctx, "start with what was there before", e.Start); old != nil {
 		err = errors.Join(err, old)
 	}
 	return err
+}
+
+// startable reports that the server may not run, and there is a command to start it.
+func (e *engine) startable(refused error) bool {
+	_, answered := errors.AsType[*host.ExitError](refused)
+	return (answered || errors.Is(refused, errDown)) && len(e.Start) > 0
+}
+
+// again makes the server take what was switched back, even after the call's own time.
+func (e *engine) again(ctx context.Context, all []stub) error {
+	ctx, cancel := mending(ctx)
+	defer cancel()
+	return e.reload(ctx, all)
 }
 
 func (e *engine) forwardAll(ctx context.Context, all []stub) error {
@@ -116,14 +133,14 @@ func (e *engine) forward(ctx context.Context, s stub) error {
 // convert makes the live paths links into the store.
 func (e *engine) convert(ctx context.Context, s stub, st state) error {
 	for _, f := range s.area.files() {
-		if st.linked[f.live] {
+		if st.linked[f.Live] {
 			continue
 		}
-		if err := e.links.Mkdir(ctx, path.Dir(f.live), host.Attr{Mode: 0o755}); err != nil {
-			return fmt.Errorf("making the folder of %s: %w", f.live, hint(err))
+		if err := e.links.Mkdir(ctx, path.Dir(f.Live), host.Attr{Mode: 0o755}); err != nil {
+			return fmt.Errorf("making the folder of %s: %w", f.Live, hint(err))
 		}
-		if err := e.links.Link(ctx, s.area.goal(f), f.live); err != nil {
-			return fmt.Errorf("making %s a link into the store: %w", f.live, hint(err))
+		if err := e.links.Link(ctx, s.area.goal(f), f.Live); err != nil {
+			return fmt.Errorf("making %s a link into the store: %w", f.Live, hint(err))
 		}
 	}
 	return nil
@@ -132,7 +149,7 @@ func (e *engine) convert(ctx context.Context, s stub, st state) error {
 // point is the switch.
 func (e *engine) point(ctx context.Context, s stub, folder string) error {
 	if err := e.links.Link(ctx, folder, s.area.current()); err != nil {
-		return fmt.Errorf("switching %s to version %s: %w", s.area.files()[0].live, folder, hint(err))
+		return fmt.Errorf("switching %s to version %s: %w", s.area.files()[0].Live, folder, hint(err))
 	}
 	if s.SELinux {
 		return e.labelLink(ctx, s.area, folder)
@@ -168,7 +185,7 @@ func (e *engine) back(ctx context.Context, s stub) error {
 		return fmt.Errorf("%s: %w", paths(s.area), errChanged)
 	}
 	if st.current != s.Prev {
-		if err := e.verify(ctx, s.area, s.Prev); err != nil {
+		if err := e.verify(ctx, s, s.Prev); err != nil {
 			return err
 		}
 		if err := e.point(ctx, s, s.Prev); err != nil {
@@ -192,7 +209,7 @@ func (e *engine) Restore(ctx context.Context, rs []deploy.Receipt) error {
 	for _, s := range all {
 		errs = append(errs, e.back(ctx, s))
 	}
-	errs = append(errs, e.serve(ctx))
+	errs = append(errs, e.serve(ctx, all))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
@@ -200,15 +217,15 @@ func (e *engine) Restore(ctx context.Context, rs []deploy.Receipt) error {
 }
 
 // serve makes the server read its files: by a reload, or a start where it died.
-func (e *engine) serve(ctx context.Context) error {
-	if err := e.run(ctx, "config test", e.options.Test); err != nil {
+func (e *engine) serve(ctx context.Context, all []stub) error {
+	if err := e.run(ctx, "config test", e.Test); err != nil {
 		return err
 	}
-	err := e.run(ctx, "reload", e.options.Reload)
-	if err == nil || len(e.options.Start) == 0 {
+	err := e.reload(ctx, all)
+	if err == nil || len(e.Start) == 0 {
 		return err
 	}
-	if dead := e.run(ctx, "start", e.options.Start); dead != nil {
+	if dead := e.run(ctx, "start", e.Start); dead != nil {
 		return errors.Join(err, dead)
 	}
 	return nil

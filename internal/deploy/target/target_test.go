@@ -76,7 +76,7 @@ func bench(t *testing.T, h hosttest.Linked, root, kind, form, test, reload strin
 				if form == "pem" {
 					part = combined
 				}
-				text, err := part.text(b)
+				text, err := format{}.text(part, b)
 				must(t, err)
 				must(t, h.Write(t.Context(), of.Live[0][i], text, host.Attr{Mode: 0o600}))
 			}
