@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue/issuetest"
 	"github.com/certfarm/certfarm/internal/lab"
@@ -169,7 +170,7 @@ func (t *rolloutTest) rests(ctx context.Context) error {
 
 // bare deploys to all nodes at once.
 func (t *rolloutTest) bare(ctx context.Context) (time.Duration, error) {
-	d, err := t.peer.fresh()
+	d, err := t.known(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -182,9 +183,28 @@ func (t *rolloutTest) bare(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
+// known is a fresh certificate that the controller takes for an older one of its
+// own: a stranger's it would not replace.
+func (t *rolloutTest) known(ctx context.Context) (delivery, error) {
+	d, err := t.peer.fresh()
+	if err != nil {
+		return d, err
+	}
+	leaf, err := encode.Facts(d.bundle.Chain)
+	if err != nil {
+		return d, err
+	}
+	return d, t.config.Store.Update(ctx, func(tx *store.Tx) error {
+		return tx.PutVersion(ctx, farm.Version{
+			ID: store.NewID("ver"), Farm: t.lab.Farm, Site: t.lab.Site, Names: d.site.Names, Created: tx.Now(),
+			State: farm.VersionWithdrawn, Leaves: []farm.Leaf{leaf},
+		})
+	})
+}
+
 // row deploys to some nodes one after another and tells how long all would take.
 func (t *rolloutTest) row(ctx context.Context) (time.Duration, error) {
-	d, err := t.peer.fresh()
+	d, err := t.known(ctx)
 	if err != nil {
 		return 0, err
 	}
