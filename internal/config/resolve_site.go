@@ -28,7 +28,7 @@ func (c *resolver) site(name string, w site) farm.Site {
 	for _, b := range w.Balancers {
 		got.Balancers = append(got.Balancers, c.balancer(b, s.names))
 	}
-	got.Validations = c.validations(w, got)
+	got.Validations = c.validations(w, got.Names, s.nodes)
 	got.Policy = c.sitePolicy(w, got.Targets)
 	return got
 }

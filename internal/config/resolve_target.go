@@ -23,6 +23,7 @@ type physical struct{ machine, identity string }
 type siteView struct {
 	names   []string
 	targets map[string]bool // full names so far
+	nodes   []string        // that have a target, or read one
 }
 
 // checked is what a kind says of a target's options.
@@ -45,6 +46,7 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 		c.say(w.at, `"on" is missing`, "say on which nodes: a name, or labels")
 	}
 	nodes := c.chosen(w.On)
+	s.nodes = append(s.nodes, nodes...)
 	ends := c.endpoints(w, s.names, nodes)
 	if nodeless {
 		return c.nodeless(site, w, s, facts, nodes, ends)

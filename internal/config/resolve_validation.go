@@ -17,18 +17,13 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// validations fills in how control of a site's names is shown.
-func (c *resolver) validations(w site, s farm.Site) (all []farm.Validation) {
+// validations fills in how control of a site's names is shown; nodes are those
+// that serve them.
+func (c *resolver) validations(w site, names, nodes []string) (all []farm.Validation) {
 	written := w.Validation
 	if len(written) == 0 {
 		at := &place{up: w.at, val: &yaml.Node{Kind: yaml.MappingNode, Line: w.at.node().Line, Column: w.at.node().Column}}
 		written = validations{{located: located{at}}}
-	}
-	var nodes []string
-	for _, t := range s.Targets {
-		if t.Node != "" {
-			nodes = append(nodes, t.Node)
-		}
 	}
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
@@ -36,7 +31,7 @@ func (c *resolver) validations(w site, s farm.Site) (all []farm.Validation) {
 	for _, v := range written {
 		all = append(all, c.validation(v, nodes))
 	}
-	for i, name := range s.Names {
+	for i, name := range names {
 		n := slices.IndexFunc(all, func(v farm.Validation) bool { return v.Takes(name) })
 		at := w.at.field("names").item(i)
 		if n < 0 {
@@ -47,7 +42,7 @@ func (c *resolver) validations(w site, s farm.Site) (all []farm.Validation) {
 		c.provable(at, name, all[n])
 	}
 	for i, v := range written {
-		if !used[i] && len(s.Names) > 0 {
+		if !used[i] && len(names) > 0 {
 			c.say(v.at, "this validation is for none of the site's names", "those before it take them all, or its names are others")
 		}
 	}
