@@ -7,6 +7,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/prove/http01"
 )
 
 func newAccount(a *app) *cobra.Command {
@@ -53,8 +54,8 @@ func (a *app) showRollover(farmName string, r controller.Rollover) error {
 	a.print("The new key of the account at %s has the thumbprint %s.", r.Issuer, r.Thumbprint)
 	a.print("Static rules for the old one are still in use: put the new one on every node (`certfarm snippet SITE --server …`) for %s, and say this again.", strings.Join(r.Sites, ", "))
 	a.section("Not right yet", len(r.Findings))
-	for _, f := range r.Findings {
-		a.print("  %s", a.tint(a.out, warn, "! "+oneLine(f.String())))
+	for _, s := range http01.Summarise(r.Findings) {
+		a.print("  %s", a.tint(a.out, warn, "! "+oneLine(s.String())))
 	}
 	return quiet(code)
 }

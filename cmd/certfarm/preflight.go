@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 
@@ -59,7 +58,7 @@ func (a *app) showPreflight(farmName string, r controller.PreflightReport, all b
 	var rows [][]cell
 	for _, g := range grouped(r.Findings, all) {
 		sign, t := verdictSign(g.Verdict)
-		rows = append(rows, []cell{{text: g.Check}, {sign + " " + string(g.Verdict), t}, {text: some(g.names, mostShown)}, {text: some(g.places, mostShown)}, {oneLine(g.Saw), t}})
+		rows = append(rows, []cell{{text: g.Check}, {sign + " " + string(g.Verdict), t}, {text: some(shownNames(g.Names), mostShown)}, {text: dash(some(slices.Concat(g.Nodes, g.Addresses), mostShown))}, {oneLine(g.Saw), t}})
 	}
 	a.table([]string{"CHECK", "", "NAMES", "AT", "SAW"}, rows)
 	a.remedies(r.Findings)
@@ -77,41 +76,15 @@ func (a *app) showPreflight(farmName string, r controller.PreflightReport, all b
 	return quiet(code)
 }
 
-// A findings is what was found alike at several places.
-type findings struct {
-	controller.Finding
-	names, places []string
-}
-
-// grouped puts what was found alike into one, wrong ones first; or leaves each by
-// itself.
-func grouped(found []controller.Finding, each bool) (all []*findings) {
-	by := map[controller.Finding]*findings{}
-	for _, f := range found {
-		key := controller.Finding{Check: f.Check, Verdict: f.Verdict, Saw: f.Saw, Remedy: f.Remedy}
-		if each {
-			key = f
-		}
-		g := by[key]
-		if g == nil {
-			g = &findings{Finding: key}
-			by[key] = g
-			all = append(all, g)
-		}
-		if name := displayed(f.Name); !slices.Contains(g.names, name) {
-			g.names = append(g.names, name)
-		}
-		if at := cmp.Or(f.Node, f.Address, "–"); !slices.Contains(g.places, at) {
-			g.places = append(g.places, at)
-		}
+// grouped is what was found alike in one, wrong ones first; or each by itself.
+func grouped(found []http01.Finding, each bool) (all []http01.Summary) {
+	if !each {
+		return http01.Summarise(found)
 	}
-	slices.SortStableFunc(all, func(a, b *findings) int { return cmp.Compare(urgency(a.Verdict), urgency(b.Verdict)) })
+	for _, f := range found {
+		all = append(all, http01.Summarise([]http01.Finding{f})...)
+	}
 	return all
-}
-
-// urgency is the order in which people should read.
-func urgency(v http01.Sort) int {
-	return slices.Index([]http01.Sort{http01.Wrong, http01.Unclear, http01.Right}, v)
 }
 
 // mostShown is how many names or places of a group are named.
@@ -129,7 +102,7 @@ func verdictSign(v http01.Sort) (string, tone) {
 }
 
 // remedies tells each remedy once, with how many findings it is for.
-func (a *app) remedies(all []controller.Finding) {
+func (a *app) remedies(all []http01.Finding) {
 	var order []string
 	count := map[string]int{}
 	for _, f := range all {

@@ -13,12 +13,12 @@ import (
 
 // A PreflightReport is what was found before an order.
 type PreflightReport struct {
-	Site     string    `json:"site"`
-	At       time.Time `json:"at"`
-	Findings []Finding `json:"findings"`
-	Wrong    int       `json:"wrong" doc:"findings that hold an order back"`
-	Unclear  int       `json:"unclear" doc:"findings of what cannot be told from here"`
-	External *External `json:"external,omitempty" doc:"what the CA's staging directory said"`
+	Site     string           `json:"site"`
+	At       time.Time        `json:"at"`
+	Findings []http01.Finding `json:"findings"`
+	Wrong    int              `json:"wrong" doc:"findings that hold an order back"`
+	Unclear  int              `json:"unclear" doc:"findings of what cannot be told from here"`
+	External *External        `json:"external,omitempty" doc:"what the CA's staging directory said"`
 }
 
 // Preflight asks what a site's CA would ask now, at every address and node.
@@ -58,7 +58,7 @@ func (c *Controller) preflightOf(ctx context.Context, farmName, name string) (pr
 		if err != nil {
 			return err
 		}
-		p.names, p.validations = site.Names, site.Validations
+		p.whole, p.names, p.validations = site, site.Names, site.Validations
 		return p.read(ctx, tx, site.Issuer)
 	})
 	return p, err

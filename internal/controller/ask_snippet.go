@@ -24,10 +24,14 @@ type SnippetAsk struct {
 // Snippet writes the rule that lets a server take part in answering HTTP-01
 // challenges for a site.
 func (c *Controller) Snippet(ctx context.Context, farmName, name string, ask SnippetAsk) (snippet.Snippet, error) {
-	p, site, err := c.sitePreflight(ctx, farmName, name)
+	p, err := c.preflightOf(ctx, farmName, name)
+	if err == nil {
+		err = p.withKey(ctx)
+	}
 	if err != nil {
 		return snippet.Snippet{}, err
 	}
+	site := p.whole
 	a, err := snippet.Of(site, ask.Server, ask.Via)
 	if err != nil {
 		return snippet.Snippet{}, &Refusal{err.Error(), ""}
@@ -50,10 +54,14 @@ func (c *Controller) Snippet(ctx context.Context, farmName, name string, ask Sni
 // SnippetDNS writes the records that an operator sets so that a site's names can
 // be proven by DNS, and the CAA records that pin who may issue for them.
 func (c *Controller) SnippetDNS(ctx context.Context, farmName, name string) (snippet.Snippet, error) {
-	p, site, err := c.sitePreflight(ctx, farmName, name)
+	p, err := c.preflightOf(ctx, farmName, name)
+	if err == nil {
+		err = p.withKey(ctx)
+	}
 	if err != nil {
 		return snippet.Snippet{}, err
 	}
+	site := p.whole
 	pin := snippet.Pin{Account: p.account.URL}
 	if all, err := p.identities(ctx); err == nil && len(all) > 0 {
 		pin.Issuer = all[0] // without it nothing can be pinned, and the rest is still of use
@@ -177,21 +185,6 @@ func (c *Controller) Sudoers(ctx context.Context, farmName, name string) (s snip
 		return s, &Refusal{err.Error(), ""}
 	}
 	return s, nil
-}
-
-// sitePreflight is a site with what is known of its issuer and account.
-func (c *Controller) sitePreflight(ctx context.Context, farmName, name string) (p preflight, site farm.Site, err error) {
-	if p, err = c.preflightOf(ctx, farmName, name); err != nil {
-		return p, site, err
-	}
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		site, err = tx.Site(ctx, farmName, name)
-		return err
-	})
-	if err == nil {
-		err = p.withKey(ctx)
-	}
-	return p, site, err
 }
 
 // thumbprint is of the key of the account at an issuer (RFC 7638), which is made

@@ -77,7 +77,7 @@ func (c *Controller) dane(ctx context.Context, a act) error {
 			continue
 		}
 		for _, name := range a.version.Names {
-			if err := tlsa(ctx, resolvers(settings, name), port, name, a.version); err != nil {
+			if err := tlsa(ctx, dnsOf(settings, false).Servers(name), port, name, a.version); err != nil {
 				return err
 			}
 		}
@@ -96,19 +96,4 @@ func tlsa(ctx context.Context, servers []string, port int, name string, v farm.V
 		}
 	}
 	return nil
-}
-
-// resolvers are the servers to ask for a name: those of the longest zone that
-// holds it.
-func resolvers(s store.Settings, name string) []string {
-	for zone := strings.TrimSuffix(name, "."); ; {
-		if servers := s.Resolvers[zone]; len(servers) > 0 {
-			return servers
-		}
-		_, parent, more := strings.Cut(zone, ".")
-		if !more {
-			return s.Resolvers["."]
-		}
-		zone = parent
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
+	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/renew"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -217,10 +218,7 @@ func (c *Controller) openOrder(ctx context.Context, o ordering) farm.Result {
 	if o.other != "" && o.other != o.order.ID {
 		return farm.Result{Again: c.Now().Add(slotWait)}
 	}
-	why, err := "", error(nil)
-	if o.order.External == "" { // that one is to find out
-		why, err = c.preflight(ctx, o)
-	}
+	why, err := c.preflight(ctx, o)
 	if err != nil {
 		return farm.Result{Err: err}
 	}
@@ -258,11 +256,12 @@ func (c *Controller) preflight(ctx context.Context, o ordering) (wrong string, e
 			p.names = append(p.names, name)
 		}
 	}
-	if len(p.names) == 0 {
+	if len(p.names) == 0 || o.order.External != "" { // an order elsewhere is made to find out
 		return "", nil
 	}
 	found, err := p.look(ctx)
-	return heldBy(found), err
+	_, wrong = http01.Verdict(found, false)
+	return wrong, err
 }
 
 // step does one protocol step at the CA.

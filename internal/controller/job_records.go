@@ -62,7 +62,7 @@ func (p preflight) record(ctx context.Context, name string, now time.Time) (reco
 	if err != nil {
 		return r, err
 	}
-	s, err := dnspersist.Check(ctx, names(p.settings, false), persisting(name, issuers, p.account.URL), now)
+	s, err := dnspersist.Check(ctx, dnsOf(p.settings, false), persisting(name, issuers, p.account.URL), now)
 	if err != nil {
 		return r, err
 	}

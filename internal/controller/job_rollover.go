@@ -14,11 +14,11 @@ import (
 
 // A Rollover is how far the change of an account's key has come.
 type Rollover struct {
-	Issuer     string    `json:"issuer"`
-	Done       bool      `json:"done"`
-	Thumbprint string    `json:"thumbprint" doc:"of the new key (RFC 7638)"`
-	Sites      []string  `json:"sites,omitempty" doc:"sites whose nodes answer from a static rule, which must be for the new key"`
-	Findings   []Finding `json:"findings,omitempty" doc:"what is not right there yet"`
+	Issuer     string           `json:"issuer"`
+	Done       bool             `json:"done"`
+	Thumbprint string           `json:"thumbprint" doc:"of the new key (RFC 7638)"`
+	Sites      []string         `json:"sites,omitempty" doc:"sites whose nodes answer from a static rule, which must be for the new key"`
+	Findings   []http01.Finding `json:"findings,omitempty" doc:"what is not right there yet"`
 }
 
 // rolloverFor is how long a caller waits for the CA.
@@ -99,7 +99,7 @@ func (c *Controller) nextKey(ctx context.Context, farmName, issuer, by string) (
 
 // staticRules asks every node that answers from a static rule whether it answers
 // for the next key, and lists the sites that have such nodes.
-func (c *Controller) staticRules(ctx context.Context, farmName string, i farm.Issuer, row store.Account) (sites []string, wrong []Finding, err error) {
+func (c *Controller) staticRules(ctx context.Context, farmName string, i farm.Issuer, row store.Account) (sites []string, wrong []http01.Finding, err error) {
 	row.Thumbprint = row.NextThumbprint
 	var asks []preflight
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
@@ -130,7 +130,7 @@ func (c *Controller) staticRules(ctx context.Context, farmName string, i farm.Is
 		if err != nil {
 			return nil, nil, err
 		}
-		wrong = append(wrong, slices.DeleteFunc(found, func(f Finding) bool { return f.Verdict == http01.Right })...)
+		wrong = append(wrong, slices.DeleteFunc(found, func(f http01.Finding) bool { return f.Verdict == http01.Right })...)
 	}
 	return sites, wrong, err
 }

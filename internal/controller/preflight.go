@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,53 +13,10 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// A Finding is one cell of a preflight's matrix: what came of asking for one
-// thing at one place.
-type Finding struct {
-	Check   string      `json:"check" enum:"http-01,dns-01,dns-persist-01,caa"`
-	Name    string      `json:"name"`
-	Node    string      `json:"node,omitzero" doc:"the node that was asked; none: an address that DNS gives for the name"`
-	Address string      `json:"address,omitzero" doc:"IP that was asked, or the DNS name that the finding is about"`
-	Verdict http01.Sort `json:"verdict" enum:"right,wrong,cannot tell"`
-	Saw     string      `json:"saw"`
-	Remedy  string      `json:"remedy,omitzero"`
-}
-
-// String tells a finding in one line.
-func (f Finding) String() string {
-	at := ""
-	switch {
-	case f.Node != "":
-		at = " at node " + f.Node
-	case f.Address != "":
-		at = " at " + f.Address
-	}
-	text := fmt.Sprintf("%s of %s%s is %s: %s", f.Check, f.Name, at, f.Verdict, f.Saw)
-	if f.Remedy != "" {
-		text += "; " + f.Remedy
-	}
-	return text
-}
-
-// heldBy says which findings hold an order back, in words; empty: none does. Only
-// what was seen to be wrong does: what cannot be told from here the CA may see.
-func heldBy(all []Finding) string {
-	var texts []string
-	for _, f := range all {
-		if f.Verdict == http01.Wrong {
-			texts = append(texts, f.String())
-		}
-	}
-	const most = 5
-	if more := len(texts) - most; more > 0 {
-		texts = append(texts[:most], fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(texts, "\n")
-}
-
 // A preflight asks before an order what the CA will ask in it.
 type preflight struct {
 	c           *Controller
+	whole       farm.Site // where it is of a whole site
 	farm, site  string
 	names       []string
 	validations []farm.Validation
@@ -73,20 +29,20 @@ type preflight struct {
 
 // look asks for each name what its method asks, and whether the CA may issue for
 // it at all. An error is ours; what others do wrong is a finding.
-func (p preflight) look(ctx context.Context) ([]Finding, error) {
+func (p preflight) look(ctx context.Context) ([]http01.Finding, error) {
 	all, err := p.methods(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all = append(all, p.caa(ctx)...)
-	slices.SortStableFunc(all, func(a, b Finding) int {
+	slices.SortStableFunc(all, func(a, b http01.Finding) int {
 		return cmp.Compare(slices.Index(p.names, a.Name), slices.Index(p.names, b.Name))
 	})
 	return all, nil
 }
 
 // methods asks for each name what its method asks.
-func (p preflight) methods(ctx context.Context) ([]Finding, error) {
+func (p preflight) methods(ctx context.Context) ([]http01.Finding, error) {
 	var order []farm.Validation
 	groups := map[string][]string{} // names by how they are proven
 	for _, name := range p.names {
@@ -97,7 +53,7 @@ func (p preflight) methods(ctx context.Context) ([]Finding, error) {
 		}
 		groups[id] = append(groups[id], name)
 	}
-	found := make([][]Finding, len(order))
+	found := make([][]http01.Finding, len(order))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, v := range order {
 		g.Go(func() (err error) {
@@ -112,7 +68,7 @@ func (p preflight) methods(ctx context.Context) ([]Finding, error) {
 }
 
 // method asks what one method asks for the names that it is for.
-func (p preflight) method(ctx context.Context, v farm.Validation, names []string, seed string) ([]Finding, error) {
+func (p preflight) method(ctx context.Context, v farm.Validation, names []string, seed string) ([]http01.Finding, error) {
 	switch v.Method {
 	case farm.HTTP01:
 		return p.overHTTP(ctx, v, names, seed)
@@ -131,15 +87,15 @@ func (p preflight) proving(v farm.Validation) Proving {
 
 // notUp is what is found where the answer cannot even be put up: the order would
 // fail at the same place, before the CA is asked.
-func notUp(name string, why error) []Finding {
-	return []Finding{{
+func notUp(name string, why error) []http01.Finding {
+	return []http01.Finding{{
 		Check: farm.HTTP01, Name: name, Verdict: http01.Unclear, Saw: why.Error(), Remedy: "the answer must be put up before it can be asked for",
 	}}
 }
 
 // overHTTP asks every address and node for a random token, which is put up as a
 // CA's would be.
-func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []string, seed string) (all []Finding, err error) {
+func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []string, seed string) (all []http01.Finding, err error) {
 	solver, err := p.c.Solver(ctx, p.proving(v), p.c)
 	if err != nil {
 		return nil, err
@@ -163,7 +119,8 @@ func (p preflight) overHTTP(ctx context.Context, v farm.Validation, names []stri
 		}
 	}
 	for _, f := range p.c.Asker(ctx, ask) {
-		all = append(all, Finding{farm.HTTP01, f.Name, f.Node, f.Address, f.Verdict, f.Saw, f.Remedy})
+		f.Check = farm.HTTP01
+		all = append(all, f)
 	}
 	return all, solver.CleanUp(context.WithoutCancel(ctx), ch, receipt)
 }

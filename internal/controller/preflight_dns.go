@@ -18,20 +18,20 @@ import (
 )
 
 // caa asks whether the zones let the CA, the account and the method issue.
-func (p preflight) caa(ctx context.Context) (all []Finding) {
-	ask := caa.Ask{Names: p.names, AccountURL: p.account.URL, Methods: map[string]string{}, Lookup: names(p.settings, false)}
+func (p preflight) caa(ctx context.Context) (all []http01.Finding) {
+	ask := caa.Ask{Names: p.names, AccountURL: p.account.URL, Methods: map[string]string{}, Lookup: dnsOf(p.settings, false)}
 	for _, name := range p.names {
 		ask.Methods[name] = farm.ValidationOf(p.validations, name).Method
 	}
 	var err error
 	if ask.Issuers, err = p.identities(ctx); err != nil {
-		return []Finding{{
+		return []http01.Finding{{
 			Check: "caa", Name: p.names[0], Verdict: http01.Unclear, Saw: "the CA does not say by which names CAA records allow it: " + err.Error(),
 			Remedy: "look at the issuer's URL in farm.yaml, and at the way from here to the CA",
 		}}
 	}
 	for _, f := range caa.Check(ctx, ask) {
-		all = append(all, Finding{Check: "caa", Name: f.Name, Address: f.Zone, Verdict: http01.Sort(f.Verdict), Saw: f.Saw, Remedy: f.Remedy})
+		all = append(all, http01.Finding{Check: "caa", Name: f.Name, Address: f.Zone, Verdict: http01.Sort(f.Verdict), Saw: f.Saw, Remedy: f.Remedy})
 	}
 	return all
 }
@@ -46,7 +46,7 @@ func (p preflight) identities(ctx context.Context) ([]string, error) {
 
 // overDNS looks where the record of each name is. Nothing is written, but into a
 // zone of our own: there the whole way is tried.
-func (p preflight) overDNS(ctx context.Context, v farm.Validation, all []string, seed string) (found []Finding, err error) {
+func (p preflight) overDNS(ctx context.Context, v farm.Validation, all []string, seed string) (found []http01.Finding, err error) {
 	i := slices.IndexFunc(p.settings.DNS, func(d farm.DNS) bool { return d.Name == v.DNS })
 	if i < 0 {
 		return nil, fmt.Errorf("the entry %s is gone from dns in farm.yaml", v.DNS)
@@ -67,8 +67,8 @@ func (p preflight) overDNS(ctx context.Context, v farm.Validation, all []string,
 			continue // a name and its wildcard have one record
 		}
 		seen = append(seen, base)
-		place, err := dns01.Where(ctx, names(p.settings, d.Resolvers), v.Delegate, base)
-		f := Finding{Check: farm.DNS01, Name: name, Address: place.Name, Verdict: http01.Right}
+		place, err := dns01.Where(ctx, dnsOf(p.settings, d.Resolvers), v.Delegate, base)
+		f := http01.Finding{Check: farm.DNS01, Name: name, Address: place.Name, Verdict: http01.Right}
 		f.Saw = fmt.Sprintf("its record is in the zone %s (%s)", place.Zone, strings.Join(place.Path, " → "))
 		switch {
 		case err != nil:
@@ -92,7 +92,7 @@ func (p preflight) overDNS(ctx context.Context, v farm.Validation, all []string,
 
 // tryOwn puts up a random value in a zone that we answer for, and asks the zone's
 // name servers for it.
-func (p preflight) tryOwn(ctx context.Context, v farm.Validation, f Finding, base, seed string) (Finding, error) {
+func (p preflight) tryOwn(ctx context.Context, v farm.Validation, f http01.Finding, base, seed string) (http01.Finding, error) {
 	s, err := p.c.Solver(ctx, p.proving(v), p.c)
 	if err != nil {
 		return f, err
@@ -127,13 +127,13 @@ func (p preflight) tryOwn(ctx context.Context, v farm.Validation, f Finding, bas
 }
 
 // persistent looks for the records of dns-persist-01.
-func (p preflight) persistent(ctx context.Context, all []string) (found []Finding) {
+func (p preflight) persistent(ctx context.Context, all []string) (found []http01.Finding) {
 	issuers, err := p.identities(ctx)
 	for _, name := range all {
-		f := Finding{Check: farm.DNSPersist01, Name: name, Verdict: http01.Right}
+		f := http01.Finding{Check: farm.DNSPersist01, Name: name, Verdict: http01.Right}
 		var s dnspersist.Sight
 		if err == nil {
-			s, err = dnspersist.Check(ctx, names(p.settings, false), persisting(name, issuers, p.account.URL), p.c.Now())
+			s, err = dnspersist.Check(ctx, dnsOf(p.settings, false), persisting(name, issuers, p.account.URL), p.c.Now())
 		}
 		if len(s.Path) > 0 {
 			f.Address = s.Path[0]

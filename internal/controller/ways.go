@@ -44,7 +44,7 @@ func (w *ways) solver(ctx context.Context, p Proving, c Context) (prove.Solver, 
 	case farm.DNS01:
 		return w.overDNS(ctx, p, c)
 	case farm.DNSPersist01:
-		return dnspersist.Solver{Lookup: names(p.Settings, false)}, nil
+		return dnspersist.Solver{Lookup: dnsOf(p.Settings, false)}, nil
 	}
 	return nil, fmt.Errorf("validation %s: there is nothing that answers for it", p.Validation.Method)
 }
@@ -104,7 +104,7 @@ func (w *ways) overDNS(ctx context.Context, p Proving, c Context) (prove.Solver,
 		return nil, fmt.Errorf("dns %s: %w", d.Name, err)
 	}
 	return dns01.Solver{
-		Writer: writer, Lookup: names(p.Settings, d.Resolvers), Delegate: p.Validation.Delegate, Silent: d.Silent,
+		Writer: writer, Lookup: dnsOf(p.Settings, d.Resolvers), Delegate: p.Validation.Delegate, Silent: d.Silent,
 	}, nil
 }
 
@@ -116,7 +116,7 @@ func (w *ways) writer(ctx context.Context, d farm.DNS, p Proving, c Context) (dn
 	}
 	setup := dns01.Setup{
 		Farm: p.Farm, Options: d.Options, Secrets: map[string]farm.Secret{}, Proxy: p.Settings.Proxy,
-		Lookup: names(p.Settings, d.Resolvers), Board: records{w.board}, Commands: p.Commands, Helper: p.Helper,
+		Lookup: dnsOf(p.Settings, d.Resolvers), Board: records{w.board}, Commands: p.Commands, Helper: p.Helper,
 	}
 	seen := map[string][32]byte{}
 	for name, ref := range d.Secrets {
@@ -145,6 +145,6 @@ func (w *ways) writer(ctx context.Context, d farm.DNS, p Proving, c Context) (dn
 }
 
 // names asks DNS as the farm says.
-func names(s store.Settings, resolversOnly bool) lookup.Client {
+func dnsOf(s store.Settings, resolversOnly bool) lookup.Client {
 	return lookup.Client{Resolvers: s.Resolvers, Recursive: resolversOnly}
 }

@@ -180,7 +180,7 @@ func (c Client) Addresses(ctx context.Context, host string) ([]netip.Addr, error
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
-	if len(c.servers(host)) == 0 && c.Dial == nil {
+	if len(c.Servers(host)) == 0 && c.Dial == nil {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		return tidy(found), err
 	}
@@ -196,8 +196,9 @@ func (c Client) Addresses(ctx context.Context, host string) ([]netip.Addr, error
 	return tidy(found), errors.Join(errs...)
 }
 
-// servers are those of the smallest zone that has the name.
-func (c Client) servers(name string) []string {
+// Servers are those of the smallest zone in Resolvers that has the name; none where
+// the system is asked.
+func (c Client) Servers(name string) []string {
 	best, servers := -1, c.Resolvers["."]
 	for zone, of := range c.Resolvers {
 		z := dns.Fqdn(zone)
@@ -210,7 +211,7 @@ func (c Client) servers(name string) []string {
 
 // resolvers are the servers, or the system's where none are named.
 func (c Client) resolvers(name string) ([]string, error) {
-	if servers := c.servers(name); len(servers) > 0 {
+	if servers := c.Servers(name); len(servers) > 0 {
 		return servers, nil
 	}
 	return systemServers()

@@ -42,15 +42,16 @@ type NodeAddress struct {
 	Drained bool   // it takes no traffic now, so no CA is sent to it
 }
 
-// A Finding is what came of asking one name at one address: a cell of the
-// matrix that people are shown.
+// A Finding is what came of asking for one name at one place: a cell of the matrix
+// that people are shown.
 type Finding struct {
+	Check   string `json:"check,omitzero" enum:"http-01,dns-01,dns-persist-01,caa" doc:"what was asked"`
 	Name    string `json:"name"`
-	Node    string `json:"node,omitzero"`    // empty: an address from the DNS of the name
-	Address string `json:"address,omitzero"` // IP; empty: none was found
-	Verdict Sort   `json:"verdict"`
-	Saw     string `json:"saw"`             // what was seen, fit to be shown
-	Remedy  string `json:"remedy,omitzero"` // what to do, in words; empty where it is right
+	Node    string `json:"node,omitzero" doc:"the node that was asked; none: an address that DNS gives for the name"`
+	Address string `json:"address,omitzero" doc:"IP that was asked, or the DNS name that the finding is about; none was found where there is none"`
+	Verdict Sort   `json:"verdict" enum:"right,wrong,cannot tell"`
+	Saw     string `json:"saw" doc:"what was seen, fit to be shown"`
+	Remedy  string `json:"remedy,omitzero" doc:"what to do, in words; none where it is right"`
 }
 
 // Sort says how an answer was.

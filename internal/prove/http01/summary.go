@@ -10,6 +10,7 @@ import (
 // A Summary is one sort of finding and everywhere that it was made: what people
 // read of a matrix with a thousand cells.
 type Summary struct {
+	Check     string   `json:"check,omitzero"`
 	Verdict   Sort     `json:"verdict"`
 	Saw       string   `json:"saw"`
 	Remedy    string   `json:"remedy,omitzero"`
@@ -23,17 +24,17 @@ type Summary struct {
 // cannot be told, then what is right.
 func Summarise(findings []Finding) []Summary {
 	type key struct {
-		verdict     Sort
-		saw, remedy string
+		verdict            Sort
+		check, saw, remedy string
 	}
 	index := map[key]int{}
 	var all []Summary
 	for _, f := range findings {
-		k := key{f.Verdict, f.Saw, f.Remedy}
+		k := key{f.Verdict, f.Check, f.Saw, f.Remedy}
 		i, known := index[k]
 		if !known {
 			i, index[k] = len(all), len(all)
-			all = append(all, Summary{Verdict: f.Verdict, Saw: f.Saw, Remedy: f.Remedy})
+			all = append(all, Summary{Check: f.Check, Verdict: f.Verdict, Saw: f.Saw, Remedy: f.Remedy})
 		}
 		all[i].add(f)
 	}
@@ -61,9 +62,13 @@ func once(all []string, one string) []string {
 
 func rank(s Sort) int { return slices.Index([]Sort{Wrong, Unclear, Right}, s) }
 
-// Where says for whom and where it was found: "www.example.com at node web3".
+// Where says for whom and where it was found: "www.example.com at node web3", with
+// what was asked before it, where that is said.
 func (s Summary) Where() string {
 	where := some(s.Names)
+	if s.Check != "" {
+		where = s.Check + " of " + where
+	}
 	if len(s.Addresses) > 0 {
 		where += " at " + some(s.Addresses)
 	}
