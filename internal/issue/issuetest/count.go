@@ -120,8 +120,11 @@ func (c *CA) handler(pebble http.Handler, wrap func(http.Handler) http.Handler) 
 		c.inside.Lock()
 		defer c.inside.Unlock()
 		pebble.ServeHTTP(w, r)
-		if EndpointOf(r) == NewOrder {
+		switch EndpointOf(r) {
+		case NewOrder:
 			c.opened(w.Header().Get("Location"))
+		case Finalize:
+			c.settle(path.Base(r.URL.Path))
 		}
 	})
 	if wrap != nil {
