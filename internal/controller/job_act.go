@@ -168,7 +168,7 @@ func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Targe
 		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
 			return c.bundle(ctx, farmName, t.Site, leaf)
 		},
-	}}
+	}, Look: c.looker(farmName, t)}
 	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
 		settings, err := c.settings(ctx, farmName)
 		if err != nil {
@@ -234,7 +234,7 @@ func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) [
 	if len(acts) <= 1 {
 		return append(answers, c.oneByOne(ctx, verb, acts)...)
 	}
-	within, cancel := context.WithTimeout(ctx, acts[0].Policy.Deadline)
+	within, cancel := context.WithTimeout(ctx, patience(verb, acts...))
 	err := c.switchAll(within, verb, acts)
 	cancel()
 	if err != nil {
@@ -252,7 +252,7 @@ func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) [
 
 // answer does one act within the policy's deadline and says what came of it.
 func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(context.Context, act, *farm.Answer) error) farm.Answer {
-	ctx, cancel := context.WithTimeout(ctx, a.Policy.Deadline)
+	ctx, cancel := context.WithTimeout(ctx, patience(verb, a))
 	defer cancel()
 	answer := farm.Answer{Rollout: a.ID, Target: a.step.Target, Do: verb, Attempt: a.step.Attempt}
 	err := do(ctx, a, &answer)
@@ -269,7 +269,7 @@ func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(
 // plain is an error for people: a deadline says how long it was.
 func plain(err error, a act) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("no answer within %s (policy.deadline): %v", a.Policy.Deadline, err)
+		return fmt.Sprintf("no answer in time (policy.deadline is %s): %v", a.Policy.Deadline, err)
 	}
 	return err.Error()
 }

@@ -70,4 +70,11 @@ type Receipt struct {
 	NoUndo bool          `json:",omitempty"` // Restore cannot work
 	Lag    time.Duration `json:",omitempty"` // how long after Activate readers may still see the old one
 	Tested bool          `json:",omitempty"` // the configuration of the reload group passed its test
+	Wait   time.Duration `json:",omitempty"` // how much longer than the policy's deadline Activate may take, where it waits for readers or connections
 }
+
+// A Look asks the target's own endpoints, by handshakes, until each of them serves
+// one of the leaves, or ctx ends; the error then names an endpoint and what it
+// serves. It is how an Activate may prove a part before it goes on. Sni is the
+// server name to ask for; empty: each endpoint's own.
+type Look func(ctx context.Context, sni string, leaves []string) error

@@ -41,6 +41,7 @@ type Setup struct {
 	Secrets map[string]farm.Secret // by the kind's name for them
 	Proxy   string                 // URL of the proxy for outbound HTTP; empty: none
 	Records Records
+	Look    Look // nil: the target has no endpoints of its own
 }
 
 // Records is what the controller remembers, for deployers that need it again.

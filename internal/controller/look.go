@@ -1,0 +1,71 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/probe"
+)
+
+// lookEvery is how often a deployer's Look asks again: readers that poll take minutes.
+const lookEvery = 500 * time.Millisecond
+
+// looker is what a target's deployer asks its own endpoints with.
+func (c *Controller) looker(farmName string, t farm.Target) deploy.Look {
+	if len(t.Endpoints) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, sni string, leaves []string) error {
+		for {
+			err := c.lookOnce(ctx, farmName, t, sni, leaves)
+			if err == nil {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(lookEvery):
+			}
+		}
+	}
+}
+
+// lookOnce names the first endpoint that serves none of the leaves.
+func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Target, sni string, leaves []string) error {
+	if sni != "" {
+		t.Endpoints = slices.Clone(t.Endpoints)
+		for i := range t.Endpoints {
+			t.Endpoints[i].SNI = sni
+		}
+	}
+	for _, s := range c.look(ctx, farmName, t, probe.Question{Samples: samples}) {
+		strange := func(f string) bool { return !slices.Contains(leaves, f) }
+		switch at := s.Endpoint.Address + " (" + s.Endpoint.SNI + ")"; {
+		case s.Error != "":
+			return fmt.Errorf("%s: %s", at, s.Error)
+		case !s.Answered:
+			return fmt.Errorf("%s serves nothing", at)
+		case slices.ContainsFunc(s.Fingerprint, strange):
+			return fmt.Errorf("%s serves %s, not %s", at, shorts(s.Fingerprint), shorts(leaves))
+		}
+	}
+	return nil
+}
+
+// patience is how long an act may take: the policy's deadline, and for an
+// activation what its deployer waits for besides.
+func patience(verb farm.Verb, acts ...act) time.Duration {
+	var most time.Duration
+	for _, a := range acts {
+		var r deploy.Receipt
+		if verb == farm.DoActivate && json.Unmarshal(a.step.Receipt, &r) == nil { // one that cannot be read is told by the act itself
+			most = max(most, r.Wait)
+		}
+	}
+	return acts[0].Policy.Deadline + most
+}
