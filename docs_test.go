@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -289,27 +288,20 @@ func optionTables(t *testing.T) map[string]string {
 
 func optionTable(t *testing.T, kind deploy.Kind) string {
 	t.Helper()
-	text, err := json.Marshal(kind.Options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var defaults map[string]any
-	if err := json.Unmarshal(text, &defaults); err != nil {
-		t.Fatal(err)
-	}
+	d := kind.Describe()
 	var b strings.Builder
 	b.WriteString("| option | meaning | default |\n|---|---|---|\n")
-	for _, f := range reflect.VisibleFields(reflect.TypeOf(kind.Options).Elem()) {
-		if f.Anonymous {
-			continue
+	for _, o := range d.Options {
+		if o.Doc == "" {
+			t.Errorf("option %s of %s has no doc tag", o.Name, kind.Name)
 		}
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Tag.Get("doc") == "" {
-			t.Errorf("option %s of %s has no doc tag", name, kind.Name)
+		value := o.Text()
+		if value != "" {
+			value = "`" + value + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, cell(f.Tag.Get("doc")), value(defaults[name]))
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.Name, cell(o.Doc), value)
 	}
-	for _, s := range kind.Secrets {
+	for _, s := range d.Secrets {
 		must := " **required**"
 		if s.Optional {
 			must = ""
@@ -317,28 +309,6 @@ func optionTable(t *testing.T, kind deploy.Kind) string {
 		fmt.Fprintf(&b, "| `%s`%s | %s | under `secrets` |\n", s.Name, must, cell(s.Doc))
 	}
 	return b.String()
-}
-
-func value(v any) string {
-	switch v := v.(type) {
-	case string:
-		if v != "" {
-			return "`" + v + "`"
-		}
-	case bool:
-		if v {
-			return "`true`"
-		}
-	case float64:
-		if v != 0 {
-			return fmt.Sprintf("`%g`", v)
-		}
-	case []any:
-		if len(v) > 0 {
-			return "`[" + strings.ReplaceAll(strings.Trim(fmt.Sprint(v), "[]"), " ", ", ") + "]`"
-		}
-	}
-	return ""
 }
 
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

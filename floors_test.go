@@ -14,7 +14,7 @@ import (
 // floor below its own, and in its own folder, and nothing else of ours.
 var floors = []string{
 	"farm",
-	"config plan renew rollout budget snippet",
+	"config plan renew rollout budget snippet adopt",
 	"host secret encode store lookup dnsserve",
 	"prove deploy probe notify job",
 	"issue",

@@ -7,7 +7,7 @@
 // run, on the same machine and against the same peers, so that a slow machine
 // changes both. A figure that falls short is said and fails nothing.
 //
-//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|idle|claim|preflight|responder …]
+//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|preflight|responder …]
 package main
 
 import (
@@ -32,6 +32,7 @@ type measurer struct {
 var measurers = []measurer{
 	{"issue", measureIssue},
 	{"rollout", measureRollout},
+	{"mass", measureMass},
 	{"idle", measureIdle},
 	{"claim", measureClaim},
 	{"preflight", measurePreflight},

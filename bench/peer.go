@@ -22,13 +22,55 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
+// A signer is a CA for certificates that are imported.
+type signer struct {
+	issuer *x509.Certificate
+	key    *ecdsa.PrivateKey
+}
+
 // A peer deploys by itself what a CA of its own signs.
 type peer struct {
+	signer
 	test   *rolloutTest
 	site   farm.Site
 	places []farm.Place
-	issuer *x509.Certificate
-	key    *ecdsa.PrivateKey
+}
+
+func newSigner() (s signer, err error) {
+	if s.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return s, err
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, s.key.Public(), s.key)
+	if err != nil {
+		return s, err
+	}
+	s.issuer, err = x509.ParseCertificate(der)
+	return s, err
+}
+
+// sign makes a key and a certificate for the names.
+func (s signer) sign(names []string) (b farm.Bundle, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return b, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names, NotBefore: s.issuer.NotBefore, NotAfter: s.issuer.NotAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, s.issuer, key.Public(), s.key)
+	if err != nil {
+		return b, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	return farm.Bundle{
+		Leaf: farm.Fingerprint(der), KeyType: farm.EC256, Names: names,
+		Chain: append(certificate(der), certificate(s.issuer.Raw)...),
+		Key:   farm.NewSecret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+	}, err
 }
 
 // trustFile names the file with the system's roots to crypto/x509. An imported
@@ -40,25 +82,14 @@ const trustFile = "SSL_CERT_FILE"
 func newPeer(t *rolloutTest, dir string) (*peer, error) {
 	p := &peer{test: t}
 	var err error
-	if p.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, err
-	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, p.key.Public(), p.key)
-	if err != nil {
-		return nil, err
-	}
-	if p.issuer, err = x509.ParseCertificate(der); err != nil {
+	if p.signer, err = newSigner(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	roots := filepath.Join(dir, "roots.pem")
-	if err := os.WriteFile(roots, certificate(der), 0o600); err != nil {
+	if err := os.WriteFile(roots, certificate(p.issuer.Raw), 0o600); err != nil {
 		return nil, err
 	}
 	return p, os.Setenv(trustFile, roots)
@@ -87,25 +118,9 @@ type delivery struct {
 // fresh signs a new certificate.
 func (p *peer) fresh() (delivery, error) {
 	d := delivery{peer: p, epoch: time.Now().UnixMilli()}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	var err error
+	if d.bundle, err = p.sign(p.site.Names); err != nil {
 		return d, err
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(d.epoch), DNSNames: p.site.Names, NotBefore: p.issuer.NotBefore, NotAfter: p.issuer.NotAfter,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, p.issuer, key.Public(), p.key)
-	if err != nil {
-		return d, err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return d, err
-	}
-	d.bundle = farm.Bundle{
-		Leaf: farm.Fingerprint(der), KeyType: farm.EC256, Names: p.site.Names,
-		Chain: append(certificate(der), certificate(p.issuer.Raw)...),
-		Key:   farm.NewSecret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 	d.leaf, err = encode.Facts(d.bundle.Chain)
 	return d, err

@@ -16,7 +16,7 @@ import (
 func newDescribe(a *app) *cobra.Command {
 	under := []*cobra.Command{
 		a.describer("site", "Tell everything about a site", a.describeSite),
-		a.describer("target", "Tell of one target: what it serves and should serve", a.describeTarget),
+		a.describer("target", "Tell everything about a target, and look through its place", a.describeTarget),
 		a.describer("node", "Tell of one node", a.describeNode),
 	}
 	return group(&cobra.Command{
@@ -56,6 +56,7 @@ func (a *app) describeSite(ctx context.Context, c *client.Client, farmName, name
 		{"Issuer", d.Issuer, plain},
 		{"Serves", servesNow(d), plain},
 		{"Renewal", d.Verdict, plain},
+		{"Known key", leaving(d.Certificate.Compromise), bad},
 		{"Next look", date(d.Next), plain},
 		{"Targets", fmt.Sprintf("%d of %d in step", d.InStep, d.Targets), plain},
 		{"Rollout", d.Rollout, busy},
@@ -68,6 +69,19 @@ func (a *app) describeSite(ctx context.Context, c *client.Client, farmName, name
 	a.describePlaces(d)
 	a.describeHistory(d)
 	return nil
+}
+
+// leaving says how far the journey away from a key is that others know.
+func leaving(c *farm.Compromise) string {
+	switch {
+	case c == nil:
+		return ""
+	case !c.Open():
+		return "left behind at " + date(c.Ended)
+	case c.Waits != "":
+		return string(c.Stage) + ": " + c.Waits
+	}
+	return string(c.Stage)
 }
 
 func servesNow(d controller.SiteDetail) string {
@@ -156,34 +170,6 @@ func (a *app) describeHistory(d controller.SiteDetail) {
 		about, text := subject(e)
 		a.print("  %s  %s", e.At.Local().Format("2006-01-02 15:04:05"), a.tint(a.out, toneOf(e), about+"  "+oneLine(text)))
 	}
-}
-
-func (a *app) describeTarget(ctx context.Context, c *client.Client, farmName, name string) error {
-	t, err := c.Target(ctx, farmName, name)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.object(object{"target", farmName, t})
-	}
-	var ends []string
-	for _, e := range t.Endpoints {
-		ends = append(ends, e.Address+" "+e.SNI)
-	}
-	a.facts([]fact{
-		{"Target", t.Name, bold},
-		{"Sync", t.Sync, syncTone(t.Sync)},
-		{"Site", t.Site, plain},
-		{"Node", t.Node, plain},
-		{"Kind", t.Kind, plain},
-		{"Endpoints", strings.Join(ends, "\n"), plain},
-		{"Should serve", shorts(t.Wants), plain},
-		{"Serves", shorts(t.Serves), plain},
-		{"Looked", a.when(t.Looked), plain},
-		{"Reach", t.Reach, plain},
-		{"Trouble", t.Trouble, warn},
-	})
-	return nil
 }
 
 func (a *app) describeNode(ctx context.Context, c *client.Client, farmName, name string) error {

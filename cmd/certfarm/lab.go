@@ -20,12 +20,19 @@ import (
 
 // rehearsing is what `certfarm lab` was told.
 type rehearsing struct {
+	farm   string
 	nodes  int
 	faults []string
 	once   bool
 	dir    string
 	log    string
 }
+
+// The farms that there are.
+const (
+	webFarm   = "web"   // nodes of one sort
+	mixedFarm = "mixed" // every sort of target
+)
 
 func newLab(a *app) *cobra.Command {
 	var r rehearsing
@@ -37,23 +44,37 @@ server each, and a controller. It gets a certificate through the balancer, bring
 it to every node, and proves by handshakes what each node serves. Then it stays
 up to be looked at until Ctrl-C.
 
+With --farm mixed the certificate goes to every sort of place at once: two Apaches
+over SFTP, a HAProxy in front of them, two IIS readers of a share with a certificate
+store, and two consumers of an Azure Key Vault. Apache, HAProxy and (as root) Samba
+are the real ones of this machine where they are installed; the first line says what
+is real and what is a stand-in.
+
 With --fault it brings version 1 up first, and then renews while a node fails:
 
 ` + faultHelp(),
 		Example: `certfarm lab
 certfarm lab --nodes 12
 certfarm lab --fault web2=wrong-key
-certfarm lab --once --fault web3=down:10s`,
+certfarm lab --once --fault web3=down:10s
+certfarm lab --farm mixed --once --fault vault=refuses`,
 		Args: args(0, 0, "nothing"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.lab(cmd.Context(), r) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.farm == mixedFarm && cmd.Flags().Changed("nodes") {
+				return usage("", "--nodes: the mixed farm has its own nodes")
+			}
+			return a.lab(cmd.Context(), r)
+		},
 	}
 	f := c.Flags()
+	f.StringVar(&r.farm, "farm", webFarm, "which farm: "+webFarm+" or "+mixedFarm)
 	f.IntVar(&r.nodes, "nodes", 3, fmt.Sprintf("how many nodes, 1 to %d", lab.MaxNodes))
 	f.StringArrayVar(&r.faults, "fault", nil, "NODE=KIND[:TIME], such as web2=bad-reload or web3=down:10s; may be repeated")
 	f.BoolVar(&r.once, "once", false, "end after the rollout, with its exit code")
 	f.StringVar(&r.dir, "dir", "", "folder for everything the lab writes (default: a new one, removed at the end)")
 	f.StringVar(&r.log, "log", "", "file for the controller's log (default: controller.log in the folder)")
 	_ = c.RegisterFlagCompletionFunc("fault", completeFaults)
+	_ = c.RegisterFlagCompletionFunc("farm", cobra.FixedCompletions([]string{webFarm, mixedFarm}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -98,6 +119,9 @@ func (a *app) lab(ctx context.Context, r rehearsing) error {
 	if r.nodes < 1 || r.nodes > lab.MaxNodes {
 		return usage("", "--nodes %d: a lab has 1 to %d nodes", r.nodes, lab.MaxNodes)
 	}
+	if r.farm != webFarm && r.farm != mixedFarm {
+		return usage("", "--farm %s: there are %s and %s", r.farm, webFarm, mixedFarm)
+	}
 	if r.dir == "" {
 		if r.dir, err = os.MkdirTemp("", "certfarm-lab-"); err != nil {
 			return err
@@ -109,10 +133,8 @@ func (a *app) lab(ctx context.Context, r rehearsing) error {
 		return err
 	}
 	defer end()
-	for node := range faults {
-		if _, err := l.Node(node); err != nil {
-			return usage("", "--fault: %v", err)
-		}
+	if err := l.Check(faults); err != nil {
+		return usage("", "--fault: %v", err)
 	}
 	return a.rehearse(ctx, l, r, faults)
 }
@@ -128,7 +150,7 @@ func (a *app) startLab(ctx context.Context, r rehearsing) (*lab.Lab, func(), err
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
 	l, err := lab.Start(ctx, lab.Options{
-		Layout:      lab.Layout{Dir: r.dir, Nodes: r.nodes},
+		Layout:      lab.Layout{Dir: r.dir, Nodes: r.nodes, Mixed: r.farm == mixedFarm},
 		Controlling: lab.Controlling{Log: log},
 	})
 	if err != nil {
@@ -172,7 +194,7 @@ func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map
 	if len(faults) == 0 || first[0].Exit != exitDone {
 		return a.afterwards(ctx, l, r, first, witnessed(now, now[0].Serves, ""))
 	}
-	a.say("\nVersion 1 is up on every node. Now it is renewed, and this goes wrong: %s\n", strings.Join(r.faults, ", "))
+	a.say("\nVersion 1 is up everywhere. Now it is renewed, and this goes wrong: %s\n", strings.Join(r.faults, ", "))
 	second, err := a.watchLab(ctx, l, func() error { return l.Strike(ctx, faults) })
 	if err != nil {
 		return err
@@ -193,8 +215,13 @@ func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map
 
 // introduce says what runs, and shows the farm.yaml without its certificates.
 func (a *app) introduce(l *lab.Lab) {
+	nodes := many(len(l.Nodes), "node")
+	if mixture := l.Mixture(); mixture != "" {
+		a.say("%s", mixture)
+		nodes += fmt.Sprintf(", %s of a share and a Key Vault,", many(len(l.Readers), "reader"))
+	}
 	a.say("A farm is up: %s behind a balancer at https://%s, a CA at %s, a name server at %s.",
-		many(len(l.Nodes), "node"), l.Balancer.HTTPSAddr(), l.CA.Directory, l.DNS.Addr())
+		nodes, l.Balancer.HTTPSAddr(), l.CA.Directory, l.DNS.Addr())
 	a.say("The CA asks through the balancer, which leads /.well-known/acme-challenge/ to the controller.")
 	a.say("%s says:\n", l.FarmFile)
 	text, err := os.ReadFile(l.FarmFile)
@@ -236,12 +263,15 @@ func abridged(text string) (lines []string) {
 	return lines
 }
 
-// repeated is what a line begins that the lab's farm.yaml has once for each node.
+// repeated is what a line begins that the lab's farm.yaml has once for each node: a
+// node, or a target of one kind.
 func repeated(line string) string {
-	for _, begin := range []string{"  web", "      - kind:"} {
-		if strings.HasPrefix(line, begin) {
-			return begin
-		}
+	if strings.HasPrefix(line, "  web") {
+		return "  web"
+	}
+	if begin := "      - kind:"; strings.HasPrefix(line, begin) {
+		kind, _, _ := strings.Cut(line[len(begin):], "#")
+		return begin + strings.TrimRight(kind, " ")
 	}
 	return ""
 }

@@ -143,6 +143,9 @@ func (a *app) showPlan(p controller.Plan) {
 		if len(c.Targets) > 0 {
 			a.print("      on %s", some(c.Targets, 6))
 		}
+		for _, b := range c.Blasts {
+			a.print("      %s: %s", b.Target, a.tint(a.out, warn, fmt.Sprintf("blast radius: %d readers", b.Readers)))
+		}
 	}
 	a.print("")
 	a.print("%s", summary(p))

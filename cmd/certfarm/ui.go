@@ -14,7 +14,8 @@ package main
 //   - What moves (progress) is for terminals; a file gets plain lines with times.
 //   - A question is asked on a terminal only. Elsewhere the command says which
 //     flag answers it, and ends.
-//   - A secret is never taken from a flag or the environment and never printed.
+//   - A secret is never taken from a flag or the environment and never printed, but
+//     for one that was generated: once, on a terminal, if that is asked for.
 //   - Ctrl-C ends at once what waits; what runs in the controller goes on there.
 
 import (

@@ -21,7 +21,7 @@ const (
 	Operate Permission = "operate" // renew, verify, pause, resume, abort, undo, freeze, hold
 	Approve Permission = "approve" // let a wave begin that waits for assent
 	Edit    Permission = "edit"    // apply farm.yaml, retire a target, bring a certificate from elsewhere
-	Secrets Permission = "secrets" // set and remove secrets; nobody can read one
+	Secrets Permission = "secrets" // set and remove secrets, change, revoke and erase keys; nobody can read one
 )
 
 // Permissions lists every permission.

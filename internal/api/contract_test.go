@@ -161,10 +161,17 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 			_, err := c.Snippet(ctx, "f", "s", controller.SnippetAsk{Server: "nginx", Via: "gateway"})
 			return err
 		},
-		"SnippetDNS":   func() error { _, err := c.SnippetDNS(ctx, "f", "s"); return err },
-		"RollOver":     func() error { _, err := c.RollOver(ctx, "f", "i"); return err },
-		"Sudoers":      func() error { _, err := c.Sudoers(ctx, "f", "n"); return err },
+		"SnippetDNS": func() error { _, err := c.SnippetDNS(ctx, "f", "s"); return err },
+		"RollOver":   func() error { _, err := c.RollOver(ctx, "f", "i"); return err },
+		"Adopt":      func() error { _, err := c.Adopt(ctx, "f", "n", controller.AdoptAsk{Server: "nginx"}); return err },
+		"Sudoers":    func() error { _, err := c.Sudoers(ctx, "f", "n"); return err },
+		"Revoke":     func() error { _, err := c.Revoke(ctx, "f", "s", controller.RevokeAsk{}); return err },
+		"Compromise": func() error {
+			_, err := c.Compromise(ctx, "f", "s", controller.CompromiseAsk{})
+			return err
+		},
 		"Undo":         func() error { return c.Undo(ctx, "f", "s") },
+		"TestTarget":   func() error { _, err := c.TestTarget(ctx, "f", "s/files@n", true); return err },
 		"Retire":       func() error { return c.Retire(ctx, "f", "s/files@n") },
 		"Hold":         func() error { return c.Hold(ctx, "f", "n", true) },
 		"SetSecret":    func() error { return c.SetSecret(ctx, "f", "x", farm.NewSecret([]byte("y"))) },
@@ -182,6 +189,7 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 		"Progress":     func() error { _, err := c.Progress(ctx, "f", "s"); return err },
 		"Targets":      func() error { _, err := c.Targets(ctx, "f", ""); return err },
 		"Target":       func() error { _, err := c.Target(ctx, "f", "s/files@n"); return err },
+		"Audit":        func() error { _, err := c.Audit(ctx, "f", "s/files@n"); return err },
 		"Nodes":        func() error { _, err := c.Nodes(ctx, "f"); return err },
 		"NodeStatus":   func() error { _, err := c.NodeStatus(ctx, "f", "n"); return err },
 		"Secrets":      func() error { _, err := c.Secrets(ctx, "f"); return err },

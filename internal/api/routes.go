@@ -49,18 +49,23 @@ func Routes() []Route {
 		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
 		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
 		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
+		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
+		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
 		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
 		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
 
 		{ID: "roll-over", Method: "POST", Path: inFarm + "/issuers/{issuer}/rollover", Needs: Secrets, Tag: "secrets", Summary: "Give the account at an issuer a new key", bind: answer((*server).rollOver)},
 
 		{ID: "list-targets", Method: "GET", Path: inFarm + "/targets", Needs: View, Tag: "targets", Summary: "List targets by name", bind: answer((*server).listTargets)},
-		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Tag: "targets", Summary: "Tell of one target", bind: answer((*server).getTarget)},
+		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Tag: "targets", Summary: "Tell everything about a target", bind: answer((*server).getTarget)},
+		{ID: "audit", Method: "POST", Path: inFarm + "/targets/{target}/audit", Needs: Operate, Tag: "targets", Summary: "Look now through the whole place of a target", bind: answer((*server).audit)},
+		{ID: "test-target", Method: "POST", Path: inFarm + "/targets/{target}/test", Needs: Operate, Tag: "targets", Summary: "Try a target with a throw-away certificate beside what is live", bind: answer((*server).testTarget)},
 		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
 
 		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
 		{ID: "get-node", Method: "GET", Path: inFarm + "/nodes/{node}", Needs: View, Tag: "nodes", Summary: "Tell of one node", bind: answer((*server).getNode)},
 		{ID: "sudoers", Method: "GET", Path: inFarm + "/nodes/{node}/sudoers", Needs: View, Tag: "nodes", Summary: "Write the sudoers rule that a node needs", bind: answer((*server).sudoers)},
+		{ID: "adopt", Method: "POST", Path: inFarm + "/nodes/{node}/adopt", Needs: Edit, Tag: "nodes", Summary: "Find the certificate files that a node's servers use, and write the lines for them", bind: answer((*server).adopt)},
 		{ID: "hold", Method: "PUT", Path: inFarm + "/nodes/{node}/hold", Needs: Operate, Tag: "nodes", Summary: "Keep changes away from a node, or release it", bind: order((*server).hold)},
 
 		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/certfarm/certfarm/internal/adopt"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/snippet"
@@ -125,16 +126,39 @@ func (s *server) listTargets(ctx context.Context, in *OfSite) (Targets, error) {
 	return Targets{list(all)}, err
 }
 
-type inATarget struct {
+// InTarget is a request about a target.
+type InTarget struct {
 	InFarm
 	Target string `path:"target" minLength:"1"`
 }
 
-func (s *server) getTarget(ctx context.Context, in *inATarget) (controller.TargetStatus, error) {
-	return s.Target(ctx, in.Farm, in.Target)
+func (s *server) getTarget(ctx context.Context, in *InTarget) (controller.TargetDetail, error) {
+	t, err := s.Target(ctx, in.Farm, in.Target)
+	t.Sights = list(t.Sights)
+	return t, err
 }
 
-func (s *server) retire(ctx context.Context, in *inATarget) error {
+func (s *server) audit(ctx context.Context, in *InTarget) (controller.Audit, error) {
+	a, err := s.Audit(ctx, in.Farm, in.Target)
+	a.Findings = list(a.Findings)
+	return a, err
+}
+
+type testAsk struct {
+	InTarget
+	Body TargetTestAsk
+}
+
+// TargetTestAsk says how far a target's test goes.
+type TargetTestAsk struct {
+	Reload bool `json:"reload" doc:"reload the server, too, whose configuration has not changed"`
+}
+
+func (s *server) testTarget(ctx context.Context, in *testAsk) (controller.TargetTest, error) {
+	return s.TestTarget(ctx, in.Farm, in.Target, by(ctx), in.Body.Reload)
+}
+
+func (s *server) retire(ctx context.Context, in *InTarget) error {
 	return s.Retire(ctx, in.Farm, in.Target, by(ctx))
 }
 
@@ -180,6 +204,21 @@ func (s *server) snippet(ctx context.Context, in *snippetAsk) (snippet.Snippet, 
 
 func (s *server) records(ctx context.Context, in *InSite) (snippet.Snippet, error) {
 	return s.SnippetDNS(ctx, in.Farm, in.Site)
+}
+
+type adoptAsk struct {
+	InNode
+	Body AdoptAsk
+}
+
+// AdoptAsk says what to look at on a node.
+type AdoptAsk struct {
+	Server string `json:"server,omitempty" doc:"nginx, apache, haproxy, lighttpd or tomcat; not set: all that run"`
+	Config string `json:"config,omitempty" doc:"the server's configuration on the node; not set: as its process says"`
+}
+
+func (s *server) adopt(ctx context.Context, in *adoptAsk) (adopt.Report, error) {
+	return s.Adopt(ctx, in.Farm, in.Node, controller.AdoptAsk{Server: in.Body.Server, Config: in.Body.Config})
 }
 
 func (s *server) sudoers(ctx context.Context, in *InNode) (snippet.Snippet, error) {

@@ -31,10 +31,13 @@ type Kind struct {
 	// NoUndo reports that canonical options make a target that cannot go back, and so
 	// is changed last; nil: none does.
 	NoUndo   func(options []byte) bool
-	Named    bool     // its option names is the site's names, unless it says others
-	Nodeless bool     // a share, a vault, a cloud: nodes are who reads it
-	Secrets  []string // names of the settings that are secret
-	Options  []string // names of the options, for suggestions
+	Named    bool // its option names is the site's names, unless it says others
+	Nodeless bool // a share, a vault, a cloud: nodes are who reads it
+	// OnNode reports that canonical options of a Nodeless kind put the target on each
+	// of its nodes all the same; nil: none does.
+	OnNode  func(options []byte) bool
+	Secrets []string // names of the settings that are secret
+	Options []string // names of the options, for suggestions
 	// Check reads options (JSON) and returns the physical place on the node, the
 	// reload group, and the options with every default filled in. An error that is
 	// an OptionError or a *json.UnmarshalTypeError is shown at its option's line.

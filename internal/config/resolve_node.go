@@ -26,6 +26,7 @@ func (c *resolver) allNodes() {
 	}
 	for _, n := range c.whole.Nodes {
 		c.jump(n)
+		c.balancersOf(n)
 	}
 }
 
@@ -40,6 +41,7 @@ func (c *resolver) node(name string, w node) farm.Node {
 	}
 	got.SSH = c.way(w)
 	got.SMB = c.share(w)
+	got.Drain = c.drains(w.Drain)
 	c.address(w, got.Address)
 	if got.Become != "" && got.Shell != "posix" {
 		c.say(w.at.field("become"), "there is no sudo in "+got.Shell, "take out become")
@@ -107,6 +109,7 @@ func (c *resolver) address(w node, address string) {
 func (c *resolver) ssh(w sshLine) *farm.SSH {
 	got := &farm.SSH{
 		Port: w.Port, User: w.User, Key: farm.SecretRef(w.Key), Certificate: strings.TrimSpace(w.Certificate),
+		CertificateFrom: farm.SecretRef(w.CertificateFrom), CertificateCommand: w.CertificateCommand,
 		Jump: w.Jump, ConnectTimeout: 10 * time.Second,
 	}
 	if w.at.field("port") == w.at {
@@ -123,12 +126,26 @@ func (c *resolver) ssh(w sshLine) *farm.SSH {
 			c.say(w.at.field("certificate"), "this is a key, not a certificate", "give the line of the file that ends in -cert.pub")
 		}
 	}
+	c.oneCertificate(w)
 	got.HostKeys = c.publicKeys(w.at.field("host_key"), w.HostKey)
 	got.HostCAs = c.publicKeys(w.at.field("host_ca"), w.HostCA)
 	if len(w.HostKey)+len(w.HostCA) == 0 && w.at.val.Kind == yaml.MappingNode && w.at.field("host_key") == w.at && w.at.field("host_ca") == w.at {
 		c.say(w.at, `"host_key" is missing`, "a key is never taken on trust: give the line of /etc/ssh/ssh_host_ed25519_key.pub, or host_ca")
 	}
 	return got
+}
+
+// oneCertificate holds a line to one way to a user certificate.
+func (c *resolver) oneCertificate(w sshLine) {
+	var said []string
+	for _, field := range []string{"certificate", "certificate_from", "certificate_command"} {
+		if w.at.field(field) != w.at {
+			said = append(said, field)
+		}
+	}
+	if len(said) > 1 {
+		c.say(w.at.field(said[1]), said[0]+" says already where the certificate comes from", "take one of them out")
+	}
 }
 
 func (c *resolver) publicKeys(p *place, lines []string) []string {

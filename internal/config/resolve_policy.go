@@ -123,7 +123,7 @@ func (c *resolver) over(d draft, w *policy) draft {
 		d.Waves = c.waves(w)
 	}
 	if w.Window != nil {
-		d.Windows = c.windows(w)
+		d.Windows = c.windows(w.at, w.Window)
 	}
 	d.Drift = farm.Drift(orElse(w.Drift, string(d.Drift)))
 	return d
@@ -168,15 +168,15 @@ func (c *resolver) waves(w *policy) []farm.WaveSpec {
 }
 
 // windows reads the times of the week.
-func (c *resolver) windows(w *policy) []farm.Window {
+func (c *resolver) windows(at *place, said list) []farm.Window {
 	var all []farm.Window
-	for i, text := range w.Window {
+	for i, text := range said {
 		if text == "" {
 			continue
 		}
 		got, problem, hint := parseWindow(text)
 		if problem != "" {
-			c.say(w.at.field("window").item(i), problem, hint)
+			c.say(at.field("window").item(i), problem, hint)
 		}
 		all = append(all, got)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -40,8 +41,11 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 	if w.Name != "" {
 		c.checkName(w.at.field("name"), w.Name)
 	}
+	if c.eachNode(w) {
+		return c.paced(w, c.ofEachNode(site, w, s))
+	}
 	facts := c.kind(w, s.names)
-	nodeless := c.words.Kinds[w.Kind].Nodeless
+	nodeless := c.isNodeless(w.Kind, facts)
 	if w.On.at == nil && !nodeless && w.Kind != "" {
 		c.say(w.at, `"on" is missing`, "say on which nodes: a name, or labels")
 	}
@@ -49,13 +53,10 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 	s.nodes = append(s.nodes, nodes...)
 	ends := c.endpoints(w, s.names, nodes)
 	if nodeless {
-		return c.nodeless(site, w, s, facts, nodes, ends)
+		return c.paced(w, c.nodeless(site, w, s, facts, nodes, ends))
 	}
-	if c.targets += len(nodes); c.targets > maxTargets {
-		c.say(w.at, fmt.Sprintf("the farm has more than %d targets", maxTargets), "")
-		c.full = true
-	}
-	if c.full {
+	c.targets += len(nodes)
+	if c.tooMany(w) {
 		return nil
 	}
 	all := make([]farm.Target, 0, len(nodes))
@@ -70,7 +71,40 @@ func (c *resolver) target(site string, w target, s *siteView) []farm.Target {
 		}
 		all = append(all, t)
 	}
+	return c.paced(w, all)
+}
+
+// tooMany notes that the farm has more targets than it may.
+func (c *resolver) tooMany(w target) bool {
+	if c.targets > maxTargets {
+		c.say(w.at, fmt.Sprintf("the farm has more than %d targets", maxTargets), "")
+		c.full = true
+	}
+	return c.full
+}
+
+// paced gives targets their own window, deadline and lag.
+func (c *resolver) paced(w target, all []farm.Target) []farm.Target {
+	windows := c.windows(w.at, w.Window)
+	for i := range all {
+		all[i].Windows = windows
+		if w.Deadline != nil {
+			all[i].Deadline = time.Duration(*w.Deadline)
+		}
+		if w.Lag != nil {
+			all[i].Lag = time.Duration(*w.Lag)
+		}
+	}
+	if w.Deadline != nil {
+		c.positive(w.at.field("deadline"), time.Duration(*w.Deadline))
+	}
 	return all
+}
+
+// isNodeless reports a target that is no place on a node.
+func (c *resolver) isNodeless(kind string, facts checked) bool {
+	k := c.words.Kinds[kind]
+	return k.Nodeless && (k.OnNode == nil || !facts.ok || !k.OnNode(facts.options))
 }
 
 // called notes a name that another target of the site has.

@@ -46,7 +46,19 @@ type node struct {
 	Become  string            `yaml:"become" jsonschema:"enum=sudo" doc:"sudo: commands run through 'sudo -n'. Files are written as the SSH user. Default: commands run as the SSH user."`
 	Local   bool              `yaml:"local" doc:"The node is the controller's own machine: no SSH."`
 	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it, or smb, that is not local."`
+	Drain   []drain           `yaml:"drain" doc:"The balancers that the node is taken out of while a certificate of it is made live, until it is seen serving it. Default: none."`
 	SMB     *smbLine          `yaml:"smb" doc:"How a share of the node is reached, where only files are needed there: the tokens of via distribute."`
+}
+
+type drain struct {
+	located
+	HAProxy string    `yaml:"haproxy" doc:"Name of the node that HAProxy runs on."`
+	Socket  string    `yaml:"socket" doc:"With haproxy: its admin socket as that node reaches it, a path or an IP address and port. Default: /run/haproxy/admin.sock."`
+	Address string    `yaml:"address" doc:"In place of haproxy: IP address and port of HAProxy's admin socket, as the controllers reach it."`
+	Servers list      `yaml:"servers" doc:"With haproxy or address: what this node is there, as BACKEND/SERVER."`
+	Command string    `yaml:"command" doc:"In place of haproxy: a command of the controller's list (--commands-file), called with out, back or state and the node's name."`
+	Wait    *duration `yaml:"wait" doc:"How long connections to the node may take to end; those that are left then meet the change. Default: 30s."`
+	Last    bool      `yaml:"last" doc:"With haproxy or address: the node may be taken out even if no other server of the backend takes connections. Default: false."`
 }
 
 type smbLine struct {
@@ -60,14 +72,16 @@ type smbLine struct {
 
 type sshLine struct {
 	located
-	User           string    `yaml:"user" jsonschema:"required" doc:"Who logs in."`
-	Port           int       `yaml:"port" doc:"TCP port of the SSH server. Default: 22."`
-	Key            secret    `yaml:"key" jsonschema:"required" doc:"The user's private key (PEM or OpenSSH format)."`
-	Certificate    string    `yaml:"certificate" doc:"A certificate for the key, where users are signed by an SSH CA: the line of id_…-cert.pub."`
-	HostKey        list      `yaml:"host_key" doc:"The server's public keys, as in /etc/ssh/ssh_host_*_key.pub. A node has these or host_ca: a key is never taken on trust."`
-	HostCA         list      `yaml:"host_ca" doc:"Public keys of the SSH CAs that sign host keys."`
-	Jump           string    `yaml:"jump" doc:"Name of the node to go through."`
-	ConnectTimeout *duration `yaml:"connect_timeout" doc:"How long connecting may take. Default: 10s."`
+	User               string    `yaml:"user" jsonschema:"required" doc:"Who logs in."`
+	Port               int       `yaml:"port" doc:"TCP port of the SSH server. Default: 22."`
+	Key                secret    `yaml:"key" jsonschema:"required" doc:"The user's private key (PEM or OpenSSH format)."`
+	Certificate        string    `yaml:"certificate" doc:"A certificate for the key, where users are signed by an SSH CA: the line of id_…-cert.pub."`
+	CertificateFrom    secret    `yaml:"certificate_from" doc:"In place of certificate: a secret that holds it, read at each connect, for certificates that live for hours."`
+	CertificateCommand string    `yaml:"certificate_command" doc:"In place of certificate: a command of the controller's list (--commands-file) that writes it, run at each connect."`
+	HostKey            list      `yaml:"host_key" doc:"The server's public keys, as in /etc/ssh/ssh_host_*_key.pub. A node has these or host_ca: a key is never taken on trust."`
+	HostCA             list      `yaml:"host_ca" doc:"Public keys of the SSH CAs that sign host keys."`
+	Jump               string    `yaml:"jump" doc:"Name of the node to go through."`
+	ConnectTimeout     *duration `yaml:"connect_timeout" doc:"How long connecting may take. Default: 10s."`
 }
 
 type site struct {
@@ -112,8 +126,11 @@ type target struct {
 	Kind      string            `yaml:"kind" jsonschema:"required" doc:"How the certificate is installed: nginx, apache, haproxy, ccs … docs/targets.md has them all."`
 	Name      string            `yaml:"name" doc:"Tells two targets of one kind apart. The full name of a target is SITE/NAME@NODE. Default: the kind."`
 	On        selector          `yaml:"on" doc:"The nodes: a node's name, a list of names, or labels that all must match. Required, but for kinds that are no place on a node (a share, a vault, a cloud): there it is who reads it."`
-	Options   options           `yaml:"options" doc:"What the kind needs to know."`
+	Options   options           `yaml:"options" doc:"What the kind needs to know. With a kind that is no place on a node, {node} stands for a node's address: then each node has a target of its own."`
 	Secrets   map[string]secret `yaml:"secrets" doc:"The kind's settings that are secret."`
+	Window    list              `yaml:"window" doc:"When this target may be activated, written as in policy, and in place of the policy's. The site's other targets do not wait for it: it follows in a rollout of its own, with the same certificate. Default: with the others."`
+	Deadline  *duration         `yaml:"deadline" doc:"For one act on this target. Default: the policy's."`
+	Lag       *duration         `yaml:"lag" doc:"How long its readers may still see the old certificate after it went live: caches, replicas. Default: what the kind knows."`
 	Endpoints []endpoint        `yaml:"endpoints" doc:"Where the certificate is seen, for each node. Default: the node's address, port 443, the site's first name."`
 }
 

@@ -28,25 +28,23 @@ func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) erro
 	if err := c.stranger(ctx, a, answer); err != nil {
 		return err
 	}
-	if a.group.err != nil {
-		return a.group.err
+	tested, err := a.group.known()
+	if err != nil {
+		return err
 	}
 	err = c.open(ctx, &a)
 	var r deploy.Receipt
 	if err == nil {
 		r, err = a.deployer.Stage(ctx, deploy.Stage{
-			Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch, Tested: a.group.tested,
+			Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch, Tested: tested,
 		})
-		a.group.tested = a.group.tested || r.Tested
 	}
-	if errors.Is(err, deploy.ErrTest) && !errors.Is(err, host.ErrUnreachable) && ctx.Err() == nil {
-		a.group.err = err
-	}
+	a.group.learn(ctx, r, err)
 	if err != nil {
 		answer.Silent = errors.Is(err, host.ErrUnreachable) && c.silent(context.WithoutCancel(ctx), a)
 		return err
 	}
-	answer.NoUndo, answer.Lag = r.NoUndo, r.Lag
+	answer.NoUndo, answer.Lag = r.NoUndo, max(r.Lag, a.place.Target.Lag)
 	answer.Receipt, err = json.Marshal(r)
 	return err
 }
@@ -79,7 +77,7 @@ func (c *Controller) verify(ctx context.Context, a act, answer *farm.Answer) err
 	if want := a.version.Fingerprints(); installed.Mismatch || !sameSet(installed.Leaves, want) {
 		return fmt.Errorf("it serves the new certificate, but what is installed is %s", shorts(installed.Leaves))
 	}
-	return nil
+	return leftOut(ctx, a)
 }
 
 // The first looks follow each other closely: a reload takes a moment, and a

@@ -51,6 +51,7 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 		words := config.Kind{
 			Options:  k.Fields(),
 			Nodeless: k.Nodeless,
+			OnNode:   k.OnNode,
 			Named:    k.Named,
 			Check: func(options []byte, secrets []string) (identity, group string, canonical []byte, err error) {
 				f, err := k.Check(options, secrets...)

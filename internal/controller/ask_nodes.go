@@ -46,20 +46,6 @@ func (c *Controller) Targets(ctx context.Context, farmName, site string) (all []
 	return all, err
 }
 
-// Target tells of one target.
-func (c *Controller) Target(ctx context.Context, farmName, name string) (t TargetStatus, err error) {
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		p, err := tx.Place(ctx, farmName, name)
-		if err != nil {
-			return err
-		}
-		versions, err := versionsOf(ctx, tx, farmName, p.Target.Site)
-		t = targetStatus(p, versions)
-		return err
-	})
-	return t, err
-}
-
 // Nodes lists the farm's nodes by name.
 func (c *Controller) Nodes(ctx context.Context, farmName string) (all []NodeStatus, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {

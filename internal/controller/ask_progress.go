@@ -47,31 +47,68 @@ func progress(ctx context.Context, tx *store.Tx, farmName, name string) (p Progr
 	if err != nil {
 		return p, err
 	}
-	p.SiteStatus = d.SiteStatus
-	if d.Rollout == "" && d.Certificate.Retry.After(tx.Now()) {
-		p.Retry = d.Certificate.Retry
-	}
 	newest, err := tx.Rollouts(ctx, farmName, name, 1)
 	if err != nil {
 		return p, err
 	}
-	if len(newest) > 0 {
-		p.Newest = newest[0].ID
-	}
-	if p.Rollout != "" {
+	p.of(d, newest, tx.Now())
+	switch {
+	case p.Rollout != "":
 		return p, p.ofRollout(ctx, tx, farmName)
-	}
-	if d.Certificate.Intent != "" {
+	case d.Certificate.Intent != "":
 		return p, p.ofOrders(ctx, tx, farmName, d.Certificate.Intent)
 	}
-	for _, kind := range []string{"check", "look"} {
+	for _, kind := range []string{"check", "look", "compromise"} {
 		busy, err := dueNow(ctx, tx, farmName, kind, name)
 		if busy || err != nil {
 			return p, err
 		}
 	}
-	p.Rest = true
-	return p, nil
+	busy, err := p.ofRevocations(ctx, tx, farmName, d.Versions)
+	p.Rest = err == nil && !busy && !p.ofCompromise(d)
+	return p, err
+}
+
+// of fills in what is known of the site and its newest rollout.
+func (p *Progress) of(d SiteDetail, newest []farm.Rollout, now time.Time) {
+	p.SiteStatus = d.SiteStatus
+	if d.Rollout == "" && d.Certificate.Retry.After(now) {
+		p.Retry = d.Certificate.Retry
+	}
+	if len(newest) > 0 {
+		p.Newest = newest[0].ID
+	}
+}
+
+// ofCompromise reports that a key is known to others and not done away with, and
+// says what that waits for.
+func (p *Progress) ofCompromise(d SiteDetail) bool {
+	j := d.Certificate.Compromise
+	if !j.Open() || j.Stage == farm.Erasing {
+		return false
+	}
+	p.Waits = cmp.Or(j.Waits, "the key is known to others")
+	if d.Versions[0].State == farm.VersionCompromised { // no other was ordered yet
+		p.Waits += "; of the certificate: " + d.Verdict
+	}
+	return true
+}
+
+// ofRevocations reports that the CA is asked to revoke something, and says what
+// that waits for.
+func (p *Progress) ofRevocations(ctx context.Context, tx *store.Tx, farmName string, versions []farm.Version) (busy bool, err error) {
+	for _, v := range versions {
+		if len(v.Unrevoked(tx.Now())) == 0 {
+			continue
+		}
+		now, err := dueNow(ctx, tx, farmName, "revoke", v.ID)
+		if err != nil || now {
+			return true, err
+		}
+		p.Waits, p.Again = cmp.Or(v.Revocation.Error, "the CA is asked to revoke "+farm.Short(leafOf(v))), v.Revocation.Again
+		busy = true
+	}
+	return busy, nil
 }
 
 // ofRollout says what the running rollout waits for.

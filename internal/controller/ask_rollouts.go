@@ -167,7 +167,7 @@ func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error 
 		}
 		var good []farm.Version
 		for _, v := range versions {
-			if v.State == farm.VersionGood && tx.Now().Before(v.NotAfter()) {
+			if v.State == farm.VersionGood && v.HasKeys() && tx.Now().Before(v.NotAfter()) {
 				good = append(good, v)
 			}
 		}

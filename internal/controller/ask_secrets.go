@@ -89,35 +89,37 @@ func (c *Controller) Import(ctx context.Context, farmName, siteName string, chai
 		if err := encode.Check(b, tx.Now()); err != nil {
 			return &Refusal{"the certificate does not fit site " + siteName + ": " + err.Error(), "give the chain, leaf first, and the key that belongs to it"}
 		}
+		if err := welcome(ctx, tx, farmName, leaf); err != nil {
+			return err
+		}
+		if err := share(ctx, tx, farmName, siteName, leaf.Chain); err != nil {
+			return err
+		}
 		v = farm.Version{
 			ID: store.NewID("ver"), Farm: farmName, Site: siteName, Names: site.Names, Created: tx.Now(), Leaves: []farm.Leaf{leaf},
 		}
 		if v.StandsFor, err = asksFor(ctx, tx, farmName, site); err != nil {
 			return err
 		}
-		if err := tx.PutSealed(ctx, farmName, sealedKey, id, sealed); err != nil {
-			return err
-		}
-		if err := tx.PutVersion(ctx, v); err != nil {
-			return err
-		}
-		cert, err := tx.Certificate(ctx, farmName, siteName)
-		if err != nil {
-			return err
-		}
-		cert.Version, cert.Retries, cert.Retry, cert.ARI = v.ID, 0, time.Time{}, farm.Suggestion{}
-		if err := tx.PutCertificate(ctx, cert); err != nil {
-			return err
-		}
-		if err := tell(ctx, tx, farm.Event{
-			Farm: farmName, Kind: "version.imported", Site: siteName, Version: v.ID, Actor: by,
-			Text: fmt.Sprintf("%s imported %s, valid until %s", by, farm.Short(leaf.Fingerprint), leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")),
-		}); err != nil {
-			return err
-		}
-		return goOn(ctx, tx, farmName, siteName)
+		return errors.Join(tx.PutSealed(ctx, farmName, sealedKey, id, sealed), imported(ctx, tx, v, by))
 	})
 	return v, err
+}
+
+// imported makes a version the newest of its site.
+func imported(ctx context.Context, tx *store.Tx, v farm.Version, by string) error {
+	if err := tx.PutVersion(ctx, v); err != nil {
+		return err
+	}
+	cert, err := tx.Certificate(ctx, v.Farm, v.Site)
+	if err != nil {
+		return err
+	}
+	cert.Version, cert.Retries, cert.Retry, cert.ARI = v.ID, 0, time.Time{}, farm.Suggestion{}
+	return errors.Join(tx.PutCertificate(ctx, cert), tell(ctx, tx, farm.Event{
+		Farm: v.Farm, Kind: "version.imported", Site: v.Site, Version: v.ID, Actor: by,
+		Text: fmt.Sprintf("%s imported %s, valid until %s", by, farm.Short(leafOf(v)), v.NotAfter().UTC().Format("2006-01-02 15:04 MST")),
+	}), goOn(ctx, tx, v.Farm, v.Site))
 }
 
 // asksFor is what farm.yaml asks of a site's certificate now.

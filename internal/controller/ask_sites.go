@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -121,6 +122,7 @@ func (d *SiteDetail) judge(now time.Time) {
 	d.Sync, d.Health = "in-sync", "healthy"
 	for _, p := range d.Places {
 		d.ofPlace(p, versions)
+		d.ofWindow(p, versions[d.Certificate.Version], now)
 	}
 	switch {
 	case d.Rollout != "" || d.Certificate.Intent != "":
@@ -129,6 +131,7 @@ func (d *SiteDetail) judge(now time.Time) {
 		d.Health = "degraded"
 	}
 	d.ofTries()
+	d.ofCompromise(now)
 	d.ofAbort(versions[d.Certificate.Aborted])
 }
 
@@ -156,6 +159,17 @@ func (d *SiteDetail) ofPlace(p farm.Place, versions map[string]farm.Version) {
 	}
 }
 
+// ofWindow tells of a target that the newest version has not reached, since its own
+// window is shut.
+func (d *SiteDetail) ofWindow(p farm.Place, newest farm.Version, now time.Time) {
+	open, opens := farm.Open(p.Target.Windows, now)
+	if open || p.Released || newest.State != farm.VersionGood || slices.Contains(p.Desired, newest.ID) || d.Rollout != "" || d.Certificate.Intent != "" {
+		return
+	}
+	d.Sync = "drifted"
+	d.Attention = append(d.Attention, fmt.Sprintf("%s has a window of its own: %s goes there at %s", p.Target.Name, farm.Short(leafOf(newest)), opens.UTC().Format("2006-01-02 15:04 MST")))
+}
+
 // ofTries says what went wrong last and is tried again.
 func (d *SiteDetail) ofTries() {
 	if d.Certificate.Failures > 0 {
@@ -163,6 +177,31 @@ func (d *SiteDetail) ofTries() {
 	}
 	if d.Certificate.Retries > 0 {
 		d.Attention = append(d.Attention, "the last rollout was restored; it is tried again at "+d.Certificate.Retry.UTC().Format("2006-01-02 15:04 MST"))
+	}
+}
+
+// ofCompromise says how far the journey away from a key is that others know, and
+// what the CA would not revoke.
+func (d *SiteDetail) ofCompromise(now time.Time) {
+	if j := d.Certificate.Compromise; j.Open() {
+		text := "its key is known to others; " + string(j.Stage)
+		if j.Waits != "" {
+			text += ": " + j.Waits
+		}
+		d.Attention = append(d.Attention, text)
+		if d.Health == "healthy" {
+			d.Health = "progressing"
+		}
+	}
+	for _, v := range d.Versions {
+		for _, l := range v.Leaves {
+			if l.NotRevoked != "" && now.Before(l.NotAfter) {
+				d.Attention = append(d.Attention, farm.Short(l.Fingerprint)+" (serial "+l.Serial+") is not revoked: "+l.NotRevoked)
+				if d.Health == "healthy" {
+					d.Health = "degraded"
+				}
+			}
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,7 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now; the store's clock must be the same
 	Pace     Pace
 	InPlace  bool                // secrets may be read from file: and env: (run --once -f, lab)
-	Commands map[string][]string // what dns provider exec may run: name to argv
+	Commands map[string][]string // what farm.yaml may have run here (dns provider exec, drain, certificate_command): name to argv
 	Helper   []string            // argv of a process that runs a DNS provider's API
 	Owner    string              // names this process in leases; empty: made up
 	Workers  int                 // jobs at once; 0: 64
@@ -61,6 +62,8 @@ type Context interface {
 	Node(ctx context.Context, farmName, name string) (farm.Node, error)
 	// Host opens the line to a node.
 	Host(ctx context.Context, farmName, node string) (host.Host, error)
+	// Command is a command of the controller's list.
+	Command(name string) (argv []string, err error)
 }
 
 // Solvers makes what answers for one validation of a site.
@@ -117,6 +120,7 @@ type Controller struct {
 	kinds  map[string]kind
 	issued *issuers
 	keys   atomic.Pointer[secret.Keyring] // Config.Keys, until a rekey
+	tests  sync.Map                       // targets that are tried now: two trials of one would meet in its shadow place
 }
 
 // A kind is one kind of job: the work, done outside any transaction, and what is
@@ -141,16 +145,19 @@ func New(c Config) *Controller {
 	ctl := &Controller{Config: c, issued: newIssuers()}
 	ctl.keys.Store(c.Keys)
 	ctl.kinds = map[string]kind{
-		"check":    {ctl.workCheck, ctl.applyCheck},
-		"account":  {ctl.workAccount, ctl.applyAccount},
-		"order":    {ctl.workOrder, ctl.applyOrder},
-		"advance":  {nil, ctl.applyAdvance},
-		"act":      {ctl.workAct, ctl.applyAct},
-		"look":     {ctl.workLook, ctl.applyLook},
-		"records":  {ctl.workRecords, ctl.applyRecords},
-		"rollover": {ctl.workRollover, ctl.applyRollover},
-		"notify":   {ctl.workNotify, ctl.applyNotify},
-		"expire":   {nil, ctl.applyExpire},
+		"check":      {ctl.workCheck, ctl.applyCheck},
+		"account":    {ctl.workAccount, ctl.applyAccount},
+		"revoke":     {ctl.workRevoke, ctl.applyRevoke},
+		"compromise": {ctl.workCompromise, ctl.applyCompromise},
+		"erase":      {ctl.workErase, ctl.applyErase},
+		"order":      {ctl.workOrder, ctl.applyOrder},
+		"advance":    {nil, ctl.applyAdvance},
+		"act":        {ctl.workAct, ctl.applyAct},
+		"look":       {ctl.workLook, ctl.applyLook},
+		"records":    {ctl.workRecords, ctl.applyRecords},
+		"rollover":   {ctl.workRollover, ctl.applyRollover},
+		"notify":     {ctl.workNotify, ctl.applyNotify},
+		"expire":     {nil, ctl.applyExpire},
 	}
 	return ctl
 }

@@ -28,7 +28,7 @@ type standing struct {
 	site    farm.Site
 	cert    farm.Certificate
 	good    farm.Version // the newest that may be rolled out by itself; may be none
-	newest  farm.Version // the newest that was not withdrawn by a person
+	newest  farm.Version // the newest that was neither withdrawn nor revoked by a person
 	asked   string       // the person who wants it renewed now
 	profile string
 	undone  time.Time // when a person undid a version; zero: nobody did
@@ -64,13 +64,28 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 // choose takes the versions that count from all of a site, newest first.
 func (s *standing) choose(versions []farm.Version) {
 	for _, v := range versions {
-		if s.newest.ID == "" && v.State != farm.VersionWithdrawn {
+		if s.newest.ID == "" && v.State != farm.VersionWithdrawn && v.State != farm.VersionRevoked {
 			s.newest = v
 		}
-		if s.good.ID == "" && v.State == farm.VersionGood && v.ID != s.cert.Aborted {
+		if v.State == farm.VersionCompromised {
+			return // what is older is no way out: the only way is on
+		}
+		if s.good.ID == "" && v.State == farm.VersionGood && v.ID != s.cert.Aborted && v.HasKeys() {
 			s.good = v
 		}
 	}
+}
+
+// compromised reports that the site's newest key is known to others.
+func (s standing) compromised() bool { return s.newest.State == farm.VersionCompromised }
+
+// lastSafe is the last moment at which nothing is lost yet; zero: there is nothing
+// to lose. For a key that others know it is past.
+func (s standing) lastSafe() time.Time {
+	if s.compromised() {
+		return s.cert.Due
+	}
+	return renew.LastSafe(s.good)
 }
 
 func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time.Time, err error) {
@@ -100,7 +115,7 @@ func (s standing) facts() renew.Facts {
 // not replaced at once by something as new: the version that was brought back is
 // often near the end of its life, and due.
 func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
-	if again := s.undone.Add(budget.Pause); s.asked == "" && again.After(tx.Now()) && tx.Now().Before(renew.LastSafe(s.newest)) {
+	if again := s.undone.Add(budget.Pause); s.asked == "" && !s.compromised() && again.After(tx.Now()) && tx.Now().Before(renew.LastSafe(s.newest)) {
 		return budget.Answer{Again: again, Why: "a version was undone at " + s.undone.UTC().Format(time.RFC3339) +
 			"; a new one is ordered a day later, or at once with `certfarm renew " + s.site.Name + "`"}, nil
 	}
@@ -116,7 +131,7 @@ func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error
 		}
 		past = append(past, p)
 	}
-	lastSafe := renew.LastSafe(s.good)
+	lastSafe := s.lastSafe()
 	return budget.Allow(past, budget.Ask{
 		Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
 		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe),
@@ -147,11 +162,15 @@ func (s standing) before(ctx context.Context, tx *store.Tx) ([]farm.Order, error
 // replaces is the ARI id of the leaf that a new one of the same key type takes
 // the place of (RFC 9773 §5); empty where there is none, or it was imported.
 func (s standing) replaces(kind farm.KeyType) string {
-	i := slices.IndexFunc(s.good.Leaves, func(l farm.Leaf) bool { return l.KeyType == kind })
-	if i < 0 || s.good.Issuer == "" {
+	old := s.good
+	if s.compromised() {
+		old = s.newest
+	}
+	i := slices.IndexFunc(old.Leaves, func(l farm.Leaf) bool { return l.KeyType == kind })
+	if i < 0 || old.Issuer == "" {
 		return ""
 	}
-	block, _ := pem.Decode(s.good.Leaves[i].Chain)
+	block, _ := pem.Decode(old.Leaves[i].Chain)
 	if block == nil {
 		return ""
 	}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
@@ -16,8 +18,19 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// actsAtOnce bounds what one act takes on, so that its answers are not held up.
-const actsAtOnce = 64
+// What one act takes on is bounded, so that its answers are not held up. What is
+// switched takes a moment, and each time costs a reload; the other verbs take longer.
+const (
+	switchesAtOnce = 1024
+	actsAtOnce     = 64
+)
+
+func atMost(verb farm.Verb) int {
+	if verb == farm.DoActivate || verb == farm.DoRestore {
+		return switchesAtOnce
+	}
+	return actsAtOnce
+}
 
 // An act is one step's act in flight, with all that doing it takes.
 type act struct {
@@ -32,12 +45,6 @@ type act struct {
 	group    *group // what is known of the reload group, by all acts that are done one after another
 }
 
-// A group is what the Stage of one target says for the others of its reload group.
-type group struct {
-	tested bool  // its configuration passed the server's own test
-	err    error // or did not
-}
-
 // workAct does one verb for every step of a reload group that waits for it.
 func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 	verb, group, _ := strings.Cut(j.Subject, " ")
@@ -48,6 +55,9 @@ func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 	if len(acts) == 0 {
 		return farm.Result{}
 	}
+	if more, err := c.company(ctx, j, farm.Verb(verb), group, acts); err != nil || more {
+		return farm.Result{Err: err, Again: c.Now().Add(companyEvery)}
+	}
 	var answers []farm.Answer
 	switch farm.Verb(verb) {
 	case farm.DoActivate, farm.DoRestore:
@@ -56,7 +66,7 @@ func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 		answers = c.oneByOne(ctx, farm.Verb(verb), acts)
 	}
 	result := farm.Result{Value: answers}
-	if len(acts) == actsAtOnce {
+	if len(acts) == atMost(farm.Verb(verb)) {
 		result.Again = c.Now()
 	}
 	return result
@@ -65,7 +75,7 @@ func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 // acts loads what is in flight for the verb and group.
 func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group string) (acts []act, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		doing, err := tx.Doing(ctx, j.Farm, group, verb, actsAtOnce)
+		doing, err := tx.Doing(ctx, j.Farm, group, verb, atMost(verb))
 		if err != nil {
 			return err
 		}
@@ -156,58 +166,6 @@ func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, 
 	return i.Roots, err
 }
 
-// open makes the act's deployer.
-func (c *Controller) open(ctx context.Context, a *act) (err error) {
-	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target)
-	return err
-}
-
-// deployer makes what installs on a target, over the line to its node if it has one.
-func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
-	s := deploy.Setup{Secrets: map[string]farm.Secret{}, Records: deploy.Records{
-		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
-			return c.bundle(ctx, farmName, t.Site, leaf)
-		},
-	}, Look: c.looker(farmName, t)}
-	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
-		settings, err := c.settings(ctx, farmName)
-		if err != nil {
-			return nil, err
-		}
-		s.Proxy = settings.Proxy
-	}
-	for name, ref := range t.Secrets {
-		var err error
-		if s.Secrets[name], err = c.Secret(ctx, farmName, ref); err != nil {
-			return nil, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
-		}
-	}
-	if t.Node != "" {
-		var err error
-		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
-			return nil, err
-		}
-	}
-	return c.Kinds.Open(t.Kind, t.Options, s)
-}
-
-func (c *Controller) settings(ctx context.Context, farmName string) (s store.Settings, err error) {
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		s, err = tx.Settings(ctx, farmName)
-		return err
-	})
-	return s, err
-}
-
-// Host opens the line to a node.
-func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
-	node, err := c.Node(ctx, farmName, name)
-	if err != nil {
-		return nil, err
-	}
-	return c.Hosts(ctx, farmName, node, c)
-}
-
 // oneByOne does a verb for each act by itself.
 func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
 	do := map[farm.Verb]func(context.Context, act, *farm.Answer) error{
@@ -217,18 +175,38 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 		farm.DoActivate: func(ctx context.Context, a act, _ *farm.Answer) error { return c.switchAll(ctx, verb, []act{a}) },
 		farm.DoRestore:  c.restore,
 	}[verb]
-	var answers []farm.Answer
-	var known group
-	for _, a := range acts {
-		a.group = &known
-		answers = append(answers, c.answer(ctx, verb, a, do))
+	answers := make([]farm.Answer, len(acts))
+	known := &group{}
+	slots := make(chan struct{}, sideBySide(verb))
+	var wg sync.WaitGroup
+	for i, a := range acts {
+		a.group = known
+		slots <- struct{}{}
+		wg.Go(func() {
+			answers[i] = c.answer(ctx, verb, a, do)
+			<-slots
+		})
+		if i == 0 {
+			wg.Wait() // what it says of its group spares the others the same
+		}
 	}
+	wg.Wait()
 	return answers
 }
 
+// sideBySide is how many acts on targets of one reload group are done at a time.
+// What writes beside what is live, or looks, is in nobody's way.
+func sideBySide(verb farm.Verb) int {
+	switch verb {
+	case farm.DoStage, farm.DoVerify, farm.DoDiscard:
+		return 8
+	}
+	return 1
+}
+
 // together activates or restores a whole reload group at once. Where that fails
-// and there are several, each is tried by itself, so that one bad certificate
-// does not hold the others.
+// and there are several, each half is tried by itself, and so on, so that one bad
+// certificate does not hold the others.
 func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
 	acts, answers := c.leftAlone(ctx, verb, acts)
 	if len(acts) <= 1 {
@@ -238,7 +216,9 @@ func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) [
 	err := c.switchAll(within, verb, acts)
 	cancel()
 	if err != nil {
-		return append(answers, c.oneByOne(ctx, verb, acts)...)
+		half := len(acts) / 2
+		answers = append(answers, c.together(ctx, verb, acts[:half])...)
+		return append(answers, c.together(ctx, verb, acts[half:])...)
 	}
 	settled := func(context.Context, act, *farm.Answer) error { return nil }
 	if verb == farm.DoRestore {
@@ -269,7 +249,7 @@ func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(
 // plain is an error for people: a deadline says how long it was.
 func plain(err error, a act) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("no answer in time (policy.deadline is %s): %v", a.Policy.Deadline, err)
+		return fmt.Sprintf("no answer in time (its deadline is %s): %v", cmp.Or(a.place.Target.Deadline, a.Policy.Deadline), err)
 	}
 	return err.Error()
 }

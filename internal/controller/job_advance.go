@@ -117,13 +117,9 @@ func armAct(ctx context.Context, tx *store.Tx, r farm.Rollout, do farm.Verb, tar
 		if s.Target != target {
 			continue
 		}
-		node, _, _ := strings.Cut(s.Group, "/")
-		lane := "node " + node
-		switch {
-		case do == farm.DoVerify:
+		lane := laneOf(s.Group)
+		if do == farm.DoVerify {
 			lane = "" // a look disturbs nobody
-		case node == "":
-			lane = "place " + s.Group // a share, a vault, a cloud
 		}
 		return tx.Enqueue(ctx, farm.Job{
 			Farm: r.Farm, Kind: "act", Subject: string(do) + " " + s.Group, Lane: lane, RunAt: tx.Now(),

@@ -152,7 +152,7 @@ func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
 		return err
 	}
 	o.held = heldSince(before, tx.Now())
-	o.held.Since, o.held.LastSafe = s.cert.Due, renew.LastSafe(s.good)
+	o.held.Since, o.held.LastSafe = s.cert.Due, s.lastSafe()
 	o.proven = proven(before, o.account.URL, tx.Now())
 	o.nodes, err = answering(ctx, tx, o.order.Farm, o.order.Validations)
 	return err

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -57,15 +58,16 @@ func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Targe
 	return nil
 }
 
-// patience is how long an act may take: the policy's deadline, and for an
-// activation what its deployer waits for besides.
+// patience is how long an act may take: the target's deadline or the policy's, and
+// for an activation what its deployer waits for besides.
 func patience(verb farm.Verb, acts ...act) time.Duration {
-	var most time.Duration
+	var within, most time.Duration
 	for _, a := range acts {
 		var r deploy.Receipt
+		within = max(within, cmp.Or(a.place.Target.Deadline, a.Policy.Deadline))
 		if verb == farm.DoActivate && json.Unmarshal(a.step.Receipt, &r) == nil { // one that cannot be read is told by the act itself
 			most = max(most, r.Wait)
 		}
 	}
-	return acts[0].Policy.Deadline + most
+	return within + most
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +155,9 @@ func (c *Controller) heal(ctx context.Context, tx *store.Tx, site farm.Site, p f
 	if may, err := mayHeal(ctx, tx, site, p, v, ours); err != nil || !may {
 		return err
 	}
+	if may, _, err := mayChange(ctx, tx, p); err != nil || !may {
+		return err
+	}
 	reason := reasonDrift
 	if p.Late != "" {
 		reason = "late target brought up to date"
@@ -171,7 +175,24 @@ func mayHeal(ctx context.Context, tx *store.Tx, site farm.Site, p farm.Place, v 
 	case !ours:
 		return mayReplace(ctx, tx, p, v)
 	}
-	return site.Policy.Drift != farm.Report || p.Late != "", nil
+	if site.Policy.Drift != farm.Report || p.Late != "" {
+		return true, nil
+	}
+	return servesRefused(ctx, tx, p)
+}
+
+// servesRefused reports that a target was seen to serve a leaf that clients refuse,
+// or whose key others know: that is nothing to be reported only.
+func servesRefused(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
+	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	return slices.ContainsFunc(versions, func(v farm.Version) bool {
+		if v.State != farm.VersionCompromised && v.State != farm.VersionRevoked {
+			return false
+		}
+		return slices.ContainsFunc(p.Sights, func(s farm.Sight) bool {
+			return slices.ContainsFunc(s.Fingerprint, func(f string) bool { return slices.Contains(v.Fingerprints(), f) })
+		})
+	}), err
 }
 
 func noticedEvents(ctx context.Context, tx *store.Tx, site farm.Site, was, is farm.Place) error {

@@ -212,27 +212,37 @@ func (c *Controller) newVersion(ctx context.Context, tx *store.Tx, cert *farm.Ce
 // rollOut brings a version to the targets of its site that should hold another.
 func (c *Controller) rollOut(ctx context.Context, tx *store.Tx, cert farm.Certificate, v farm.Version) error {
 	site, err := tx.Site(ctx, v.Farm, v.Site)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return unlessGone(err)
 	}
 	places, err := missing(ctx, tx, site, v)
 	if err != nil {
 		return err
 	}
-	reason := "renewal"
-	switch {
-	case cert.Retries > 0:
-		reason = "tried again"
-	case v.ID != cert.Version:
-		reason = "an earlier version is brought back"
-	case len(places) > 0 && len(places[0].Desired) == 0:
-		reason = "first installation"
+	places, opens, err := turn(ctx, tx, places)
+	if err != nil {
+		return err
 	}
-	_, err = start(ctx, tx, site, v.Farm, v, places, reason)
+	if len(places) == 0 && !opens.IsZero() {
+		return arm(ctx, tx, v.Farm, "check", v.Site, opens)
+	}
+	_, err = start(ctx, tx, site, v.Farm, v, places, reasonFor(cert, v, places))
 	return err
+}
+
+// reasonFor says why a version goes to places.
+func reasonFor(cert farm.Certificate, v farm.Version, places []farm.Place) string {
+	switch {
+	case cert.Compromise.Open() && cert.Compromise.Stage == farm.Replacing:
+		return "the old key is known to others"
+	case cert.Retries > 0:
+		return "tried again"
+	case v.ID != cert.Version:
+		return "an earlier version is brought back"
+	case len(places) > 0 && len(places[0].Desired) == 0:
+		return "first installation"
+	}
+	return "renewal"
 }
 
 // missing lists the targets of a site that should hold another version than v.

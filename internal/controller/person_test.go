@@ -303,6 +303,37 @@ func TestAClosedWindowIsWaitedFor(t *testing.T) {
 	b.allServe(b.fingerprint(b.ended(farm.Done, 2).To.ID))
 }
 
+// A target with a window of its own keeps nobody waiting: it follows when its window
+// opens, with the same certificate, and people are told until then.
+func TestATargetWithItsOwnWindowFollows(t *testing.T) {
+	t.Parallel()
+	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 2}})
+	opens := time.Now().UTC().Add(2 * time.Hour)
+	own := fmt.Sprintf("\n        window: '%s-%s UTC'", opens.Format("15:04"), opens.Add(time.Hour).Format("15:04"))
+	b.rewrite(func(text string) string { return strings.Replace(text, "on: web2", "on: web2"+own, 1) })
+	b.apply()
+	b.renew()
+	r := b.ended(farm.Done, 2)
+	v2 := b.fingerprint(r.To.ID)
+	if len(r.Steps) != 1 {
+		t.Errorf("the rollout had %d targets, want 1 without web2", len(r.Steps))
+	}
+	b.mustServe(v2, "web1")
+	b.mustServe(v1, "web2")
+	b.until("the shut window is told", func(*store.Tx) (bool, error) {
+		return strings.Contains(strings.Join(b.describe().Attention, "; "), "web2 has a window of its own: "+v2[:8]), nil
+	})
+	b.pass(110 * time.Minute)
+	b.look()
+	b.mustServe(v1, "web2")
+	b.pass(15 * time.Minute)
+	if r := b.ended(farm.Done, 3); r.To.ID != b.describe().Certificate.Version {
+		t.Errorf("web2 got version %s", r.To.ID)
+	}
+	b.allServe(v2)
+	b.mustHaveIssued(2)
+}
+
 // When little life is left windows and approvals give way, and it is announced.
 func TestLittleLifeLeftOpensWindows(t *testing.T) {
 	t.Parallel()

@@ -69,12 +69,30 @@ func (l *lines) host(ctx context.Context, farmName string, n farm.Node, c Contex
 	if l.pool == nil {
 		l.pool = ssh.NewPool(ssh.Source{
 			Key: c.Secret, Node: c.Node,
+			Certificate: func(ctx context.Context, farmName string, n farm.Node) (string, error) {
+				return loginCertificate(ctx, farmName, n, c)
+			},
 			Local: func(n farm.Node) (host.Host, error) { return local.New(local.Config{Become: n.Become}), nil },
 		})
 	}
 	pool := l.pool
 	l.mu.Unlock()
 	return pool.Host(ctx, farmName, n)
+}
+
+// loginCertificate is the user certificate of a node that renews it: from a secret,
+// or from a command of the controller's list.
+func loginCertificate(ctx context.Context, farmName string, n farm.Node, c Context) (string, error) {
+	if n.SSH.CertificateCommand == "" {
+		s, err := c.Secret(ctx, farmName, n.SSH.CertificateFrom)
+		return string(s.Reveal()), err
+	}
+	argv, err := c.Command(n.SSH.CertificateCommand)
+	if err != nil {
+		return "", err
+	}
+	text, err := local.New(local.Config{}).Run(ctx, argv, nil)
+	return string(text), err
 }
 
 func (l *lines) share(ctx context.Context, farmName string, n farm.Node, c Context) (host.Host, error) {

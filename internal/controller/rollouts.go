@@ -38,10 +38,16 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 		ID: store.NewID("ro"), Farm: farmName, Site: site.Name, Reason: reason,
 		Policy: site.Policy, To: facts(v), Now: tx.Now(),
 	}
+	if own := places[0].Target.Windows; len(own) > 0 { // all have the same; see turn
+		s.Policy.Windows = own
+	}
 	for _, p := range places {
 		if err := addTarget(ctx, tx, &s, p, v); err != nil {
 			return false, err
 		}
+	}
+	if s.Forward {
+		s.Policy = urgent(s.Policy)
 	}
 	r, err := rollout.New(s)
 	if err != nil {
@@ -79,6 +85,20 @@ func supersede(ctx context.Context, tx *store.Tx, running []farm.Rollout, v farm
 	return nil
 }
 
+// urgentSoak is the most that a wave is watched where every minute counts.
+const urgentSoak = time.Minute
+
+// urgent is a policy for leaving a key that others know: still wave by wave, since
+// an outage helps nobody, but no window, assent or settling holds it.
+func urgent(p farm.Policy) farm.Policy {
+	p.Windows, p.Settle, p.Soak = nil, 0, min(p.Soak, urgentSoak)
+	p.Waves = slices.Clone(p.Waves)
+	for i := range p.Waves {
+		p.Waves[i].Approve = false
+	}
+	return p
+}
+
 // addTarget adds a target to a rollout that begins.
 func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place, v farm.Version) error {
 	for _, id := range p.Desired {
@@ -87,11 +107,37 @@ func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place
 			return fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
 		}
 		s.Changed = s.Changed || shape(old) != shape(v)
-		s.Forward = s.Forward || old.State == farm.VersionCompromised
 	}
 	from, err := live(ctx, tx, p)
+	if err != nil {
+		return err
+	}
+	flees, err := fleeing(ctx, tx, p)
+	if err != nil {
+		return err
+	}
+	if flees {
+		s.Forward = true
+		if p.Purge.IsZero() {
+			p.Purge = tx.Now() // what is live is kept beside the new one until then
+			if err := tx.PutPlace(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
 	s.Targets = append(s.Targets, rollout.Target{Target: p.Target, From: from})
-	return err
+	return nil
+}
+
+// fleeing reports that a key that others know may be live on a target, so that
+// nothing may bring back what is: it should hold one, or its site had one and it is
+// not known to hold what it should.
+func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
+	sure := p.Drift == "" && p.Late == "" && p.Purge.IsZero()
+	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	return slices.ContainsFunc(versions, func(v farm.Version) bool {
+		return v.State == farm.VersionCompromised && (!sure && tx.Now().Before(v.NotAfter()) || slices.Contains(p.Desired, v.ID))
+	}), err
 }
 
 // live is what a target goes back to: what it should hold, or where it was seen to
@@ -140,35 +186,46 @@ func leafOf(v farm.Version) string {
 func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
 	forward := r.Outcome == farm.Done || r.Outcome == farm.DonePartly || r.Outcome == farm.Halted
 	for _, s := range r.Steps {
-		p, err := tx.Place(ctx, r.Farm, s.Target)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		was := p
-		c.settle(&p, r, s, forward, tx.Now())
-		if err := tx.PutPlace(ctx, p); err != nil {
-			return err
-		}
-		if forward {
-			continue // what is absent was told
-		}
-		if err := tellReach(ctx, tx, was, p); err != nil {
+		if err := c.finishStep(ctx, tx, r, s, forward); err != nil {
 			return err
 		}
 	}
 	if err := c.after(ctx, tx, r); err != nil {
 		return err
 	}
-	if err := tell(ctx, tx, endEvent(r)); err != nil {
+	if forward {
+		if err := eraseOld(ctx, tx, r.Farm, r.Site); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		tell(ctx, tx, endEvent(r)),
+		armCompromise(ctx, tx, r.Farm, r.Site),
+		arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()),
+		arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()),
+	)
+}
+
+// finishStep writes what one target should hold after the rollout.
+func (c *Controller) finishStep(ctx context.Context, tx *store.Tx, r farm.Rollout, s farm.Step, forward bool) error {
+	p, err := tx.Place(ctx, r.Farm, s.Target)
+	if err != nil {
+		return unlessGone(err)
+	}
+	was := p
+	c.settle(&p, r, s, forward, tx.Now())
+	if err := tx.PutPlace(ctx, p); err != nil {
 		return err
 	}
-	if err := arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()); err != nil {
-		return err
+	if !p.Purge.IsZero() && s.State == farm.Verified {
+		if err := armErase(ctx, tx, p); err != nil {
+			return err
+		}
 	}
-	return arm(ctx, tx, r.Farm, "look", r.Site, tx.Now())
+	if forward {
+		return nil // what is absent was told
+	}
+	return tellReach(ctx, tx, was, p)
 }
 
 // settle says what a target should hold after the rollout.
@@ -190,21 +247,28 @@ func (c *Controller) settle(p *farm.Place, r farm.Rollout, s farm.Step, forward 
 	case forward && r.Abort != "" && !s.Touched:
 		// A person ended it before its turn came.
 	case forward:
-		// Absent, put back by itself, or stuck: it is late, and brought there by a
-		// rollout of its own.
-		p.Desired, p.Late = s.To, r.To.ID
-		p.Tries++
-		p.Again = now.Add(c.backoff(p.Tries))
-		if s.State == farm.Absent {
-			p.Reach, p.Again = farm.ReachDown, time.Time{}
-		}
+		c.setLate(p, r, s, now)
 	default:
-		c.setBack(p, s, now)
+		c.setBack(p, r, s, now)
+	}
+}
+
+// setLate says what is known of a target that a rollout left behind: absent, put
+// back by itself, or stuck. It is brought there by a rollout of its own.
+func (c *Controller) setLate(p *farm.Place, r farm.Rollout, s farm.Step, now time.Time) {
+	p.Desired, p.Late = s.To, r.To.ID
+	p.Tries++
+	p.Again = now.Add(c.pause(r, p.Tries))
+	switch {
+	case s.State == farm.Absent:
+		p.Reach, p.Again = farm.ReachDown, time.Time{}
+	case s.Lost && r.Forward: // it serves a key that others know: the first look that reaches it is to mend that
+		p.Reach, p.Since = farm.ReachHalf, now
 	}
 }
 
 // setBack says what is known of a target after a rollout that put all back.
-func (c *Controller) setBack(p *farm.Place, s farm.Step, now time.Time) {
+func (c *Controller) setBack(p *farm.Place, r farm.Rollout, s farm.Step, now time.Time) {
 	switch {
 	case s.State == farm.Stuck:
 		p.Drift, p.Since = "could not be put back: "+s.Error, now
@@ -215,7 +279,7 @@ func (c *Controller) setBack(p *farm.Place, s farm.Step, now time.Time) {
 		p.Reach, p.Since = farm.ReachDown, now
 	case s.Fault != farm.NoFault:
 		p.Tries++
-		p.Again = now.Add(c.backoff(p.Tries))
+		p.Again = now.Add(c.pause(r, p.Tries))
 		if s.Lost && p.Tries <= atOnce && p.Reach != farm.ReachDown {
 			p.Reach, p.Since = farm.ReachHalf, now // so that the first look that reaches it knows
 		}
@@ -234,6 +298,15 @@ func (c *Controller) backoff(tries int) time.Duration {
 		return c.Pace.Retry
 	}
 	return 6 * c.Pace.Retry
+}
+
+// pause is how long what a rollout did not bring about waits: backoff, or less where
+// a key that others know is served meanwhile.
+func (c *Controller) pause(r farm.Rollout, tries int) time.Duration {
+	if r.Forward {
+		return min(c.backoff(tries), c.Pace.Look)
+	}
+	return c.backoff(tries)
 }
 
 // after marks the version and plans the next try.
@@ -257,7 +330,7 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 		// What became of it says nothing of the newer version that waits.
 	case r.Outcome == farm.RolledBack || r.Outcome == farm.RolledBackPart:
 		cert.Retries++
-		cert.Retry = tx.Now().Add(c.backoff(cert.Retries))
+		cert.Retry = tx.Now().Add(c.pause(r, cert.Retries))
 	default:
 		cert.Retries, cert.Retry = 0, time.Time{}
 	}
@@ -290,8 +363,8 @@ func condemn(ctx context.Context, tx *store.Tx, r farm.Rollout, cert *farm.Certi
 		}
 	}
 	v, err := tx.Version(ctx, r.Farm, r.To.ID)
-	if err != nil {
-		return err
+	if err != nil || v.State == farm.VersionCompromised || v.State == farm.VersionRevoked {
+		return err // which says more
 	}
 	v.State, v.Reason = farm.VersionFaulty, r.Why
 	cert.Failures++

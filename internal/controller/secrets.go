@@ -55,7 +55,13 @@ func (c *Controller) Secret(ctx context.Context, farmName string, ref farm.Secre
 		return s, nil
 	case !c.InPlace:
 		return farm.Secret{}, fmt.Errorf("%s: a controller reads only secrets that `certfarm secret set` sealed", ref)
-	case ref.File != "":
+	}
+	return readInPlace(ref)
+}
+
+// readInPlace reads a secret where farm.yaml says that it is.
+func readInPlace(ref farm.SecretRef) (farm.Secret, error) {
+	if ref.File != "" {
 		b, err := os.ReadFile(ref.File)
 		return farm.NewSecret(b), err
 	}

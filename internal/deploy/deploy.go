@@ -67,10 +67,11 @@ type Installed struct {
 // rollout must know of it. Note holds no key.
 type Receipt struct {
 	Note   json.RawMessage
-	NoUndo bool          `json:",omitempty"` // Restore cannot work
-	Lag    time.Duration `json:",omitempty"` // how long after Activate readers may still see the old one
-	Tested bool          `json:",omitempty"` // the configuration of the reload group passed its test
-	Wait   time.Duration `json:",omitempty"` // how much longer than the policy's deadline Activate may take, where it waits for readers or connections
+	NoUndo bool            `json:",omitempty"` // Restore cannot work
+	Lag    time.Duration   `json:",omitempty"` // how long after Activate readers may still see the old one
+	Tested bool            `json:",omitempty"` // the configuration of the reload group passed its test
+	Wait   time.Duration   `json:",omitempty"` // how much longer than the policy's deadline Activate may take, where it waits for readers or connections
+	Around json.RawMessage `json:",omitempty"` // the note of a step around the deployer (package drain), which is not its own
 }
 
 // A Look asks the target's own endpoints, by handshakes, until each of them serves

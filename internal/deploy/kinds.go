@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"sort"
@@ -23,25 +24,43 @@ type Kind struct {
 	// farm.yaml names for such a target are those that read it.
 	Nodeless bool
 	Named    bool     // its option names is the site's names, unless farm.yaml says others
+	Audits   bool     // its deployers are Auditors
 	Secrets  []Secret // what stands under secrets in farm.yaml, never under options
 
 	check func(options []byte) (Facts, error)
 	open  func(options []byte, s Setup) (Deployer, error)
+	read  func(options []byte) (Options, error)
 }
 
 // A Secret is a setting of a kind that is one.
 type Secret struct {
-	Name, Doc string
-	Optional  bool
+	Name     string `json:"name"`
+	Doc      string `json:"doc"`
+	Optional bool   `json:"optional"`
 }
 
 // A Setup is what a deployer is made of, beside its options.
 type Setup struct {
-	Host    host.Host              // the target's node; nil for a kind without one
+	Host    host.Host              // the target's node; nil for a kind without one, or the way to its files in place of its own
 	Secrets map[string]farm.Secret // by the kind's name for them
 	Proxy   string                 // URL of the proxy for outbound HTTP; empty: none
+	// Command is a command of the controller's list, by its name; nil: there is none.
+	Command func(name string) (argv []string, err error)
+	Wire    Wire // nil: HTTP requests go as they are
 	Records Records
 	Look    Look // nil: the target has no endpoints of its own
+}
+
+// A Wire stands before what sends HTTP requests: the contract suite cuts the line
+// there.
+type Wire func(http.RoundTripper) http.RoundTripper
+
+// Around puts the wire before what sends; no wire is no change.
+func (w Wire) Around(over http.RoundTripper) http.RoundTripper {
+	if w == nil {
+		return over
+	}
+	return w(over)
 }
 
 // Records is what the controller remembers, for deployers that need it again.
@@ -67,6 +86,14 @@ type Final interface {
 	NoUndo() bool
 }
 
+// A Settler is what the options of a Nodeless kind offer that may all the same put
+// the target on its nodes: a command of each node, where others are the controller's.
+type Settler interface {
+	// OnNode reports that each node has a target of its own. It is asked of options
+	// that Facts has found right.
+	OnNode() bool
+}
+
 // Facts is what a target's options say to the rest of the house.
 type Facts struct {
 	Identity string   // the physical place on its node, "file /etc/nginx/tls/shop.pem"
@@ -74,6 +101,7 @@ type Facts struct {
 	Group    string   // the reload group on its node, "nginx /etc/nginx/nginx.conf"
 	Options  []byte   // canonical JSON, defaults filled in
 	NoUndo   bool     // the target cannot go back
+	OnNode   bool     // the target is on a node although its kind is Nodeless
 }
 
 // Options is what a kind's option struct must offer.
@@ -116,24 +144,13 @@ func Define[C Options](k Kind, defaults C, open func(C, Setup) (Deployer, error)
 		}
 		return c, nil
 	}
+	k.read = func(raw []byte) (Options, error) { return read(raw) }
 	k.check = func(raw []byte) (Facts, error) {
 		c, err := read(raw)
 		if err != nil {
 			return Facts{}, err
 		}
-		identity, group, err := c.Facts()
-		if err != nil {
-			return Facts{}, err
-		}
-		facts := Facts{Identity: identity, Places: []string{identity}, Group: group}
-		if s, ok := any(c).(Spread); ok {
-			facts.Places = s.Places()
-		}
-		if f, ok := any(c).(Final); ok {
-			facts.NoUndo = f.NoUndo()
-		}
-		facts.Options, err = json.Marshal(c)
-		return facts, err
+		return factsOf(c)
 	}
 	k.open = func(raw []byte, s Setup) (Deployer, error) {
 		c, err := read(raw)
@@ -147,6 +164,26 @@ func Define[C Options](k Kind, defaults C, open func(C, Setup) (Deployer, error)
 		return d, err
 	}
 	return k
+}
+
+// factsOf is what options say, with the defaults filled in.
+func factsOf(c Options) (Facts, error) {
+	identity, group, err := c.Facts()
+	if err != nil {
+		return Facts{}, err
+	}
+	facts := Facts{Identity: identity, Places: []string{identity}, Group: group}
+	if s, ok := c.(Spread); ok {
+		facts.Places = s.Places()
+	}
+	if f, ok := c.(Final); ok {
+		facts.NoUndo = f.NoUndo()
+	}
+	if o, ok := c.(Settler); ok {
+		facts.OnNode = o.OnNode()
+	}
+	facts.Options, err = json.Marshal(c)
+	return facts, err
 }
 
 // Check reads options (JSON) strictly over the kind's defaults, and holds the names
@@ -171,6 +208,13 @@ func (k Kind) Places(options []byte) []string {
 func (k Kind) NoUndo(options []byte) bool {
 	f, _ := k.check(options) // they were found right
 	return f.NoUndo
+}
+
+// OnNode reports that options that Check has found right put the target on its nodes,
+// although the kind is Nodeless.
+func (k Kind) OnNode(options []byte) bool {
+	f, _ := k.check(options) // they were found right
+	return f.OnNode
 }
 
 // Kinds is a set of kinds by name.

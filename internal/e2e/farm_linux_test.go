@@ -41,6 +41,7 @@ var siteNames = []string{"shop.test", "www.shop.test"}
 type ground struct {
 	dir     string
 	gateway string // the balancer's address
+	said    locked // what the balancer wrote
 	nodes   []*node
 	dns     *lab.DNS
 	ca      *issuetest.CA // nil: none
@@ -168,7 +169,9 @@ func (g *ground) balance(t testing.TB) {
 		fmt.Fprintf(&servers, "  server %s %s check inter 200ms\n", n.name, n.https())
 	}
 	file := filepath.Join(g.dir, "haproxy.cfg")
-	must(t, os.WriteFile(file, []byte(fmt.Sprintf(`defaults
+	must(t, os.WriteFile(file, []byte(fmt.Sprintf(`global
+  stats socket ipv4@%[6]s level admin
+defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
@@ -191,23 +194,25 @@ backend nodes
   mode tcp
   balance roundrobin
   option redispatch
-%[5]s`, g.gateway, gatewayPort, g.hooks.addr, httpsPort, servers.String())), 0o644))
+%[5]s`, g.gateway, gatewayPort, g.hooks.addr, httpsPort, servers.String(), g.adminSocket())), 0o644))
 	c := exec.Command(haproxyPath, "-db", "-f", file)
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
+	c.Stdout, c.Stderr = &g.said, &g.said
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, c.Start())
 	t.Cleanup(func() {
 		_ = c.Process.Kill() // it may have ended
 		_ = c.Wait()         // an error: it was killed
 		if t.Failed() {
-			t.Logf("haproxy:\n%s", out.String())
+			t.Logf("haproxy:\n%s", g.said.String())
 		}
 	})
 	within(t, 20*time.Second, "haproxy takes connections", func() bool {
 		return answers(net.JoinHostPort(g.gateway, strconv.Itoa(gatewayPort)))
 	})
 }
+
+// adminSocket is the balancer's, for everybody on this machine.
+func (g *ground) adminSocket() string { return net.JoinHostPort(g.gateway, strconv.Itoa(adminPort)) }
 
 // tell shows what the servers wrote.
 func (g *ground) tell(t testing.TB) {

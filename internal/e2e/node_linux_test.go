@@ -35,6 +35,7 @@ const (
 	sshPort     = 12222
 	httpsPort   = 18443
 	gatewayPort = 15002
+	adminPort   = 19999
 )
 
 // A nodeSpec says what a machine of the farm is.

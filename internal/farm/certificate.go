@@ -23,6 +23,9 @@ type Certificate struct {
 	Retry     time.Time  `json:"retry,omitzero"`      // when it is rolled out again
 	Aborted   string     `json:"aborted,omitzero"`    // id of the version whose rollout a person aborted: it is not rolled out again by itself
 	AbortedBy string     `json:"aborted_by,omitzero"` // and who it was
+
+	// Compromise is the last journey away from keys that others know; nil: there was none.
+	Compromise *Compromise `json:"compromise,omitzero"`
 }
 
 // A Suggestion is a CA's renewal information (RFC 9773). The zero value says
@@ -53,6 +56,9 @@ type Version struct {
 	// StandsFor is what farm.yaml asked for when the version was imported: it will do,
 	// whatever it is, until farm.yaml asks for something else. Nil: it was issued.
 	StandsFor *Wanted `json:"stands_for,omitzero"`
+
+	// Revocation is the wish that its leaves are revoked; nil: there is none.
+	Revocation *Revocation `json:"revocation,omitzero"`
 }
 
 // Wanted is what a site asks of its certificate, beside the names.
@@ -85,10 +91,12 @@ type Leaf struct {
 	Chain       []byte    `json:"chain,omitzero"` // PEM, leaf first
 	Key         KeyRef    `json:"key,omitzero"`
 	Shape       Shape     `json:"shape,omitzero"`
+	Revoked     time.Time `json:"revoked,omitzero"`     // when the CA revoked it for us; zero: it did not
+	NotRevoked  string    `json:"not_revoked,omitzero"` // why the CA never will for us; empty: it was not asked, or may yet
 }
 
 // A KeyRef says where a private key is: sealed in the store under an id, or
-// held on a node and never seen here.
+// held on a node and never seen here. The zero value is a key that was erased.
 type KeyRef struct {
 	Sealed string `json:"sealed,omitzero"`
 	Node   string `json:"node,omitzero"`
@@ -120,6 +128,30 @@ func (v Version) NotAfter() (t time.Time) {
 		}
 	}
 	return t
+}
+
+// HasKeys reports that no key of the version was erased: it can still be installed.
+func (v Version) HasKeys() bool {
+	for _, l := range v.Leaves {
+		if l.Key == (KeyRef{}) {
+			return false
+		}
+	}
+	return true
+}
+
+// Unrevoked lists the leaves that are to be revoked and are not yet. One that has
+// expired need not be: nobody accepts it.
+func (v Version) Unrevoked(now time.Time) (all []Leaf) {
+	if v.Revocation == nil {
+		return nil
+	}
+	for _, l := range v.Leaves {
+		if l.Revoked.IsZero() && l.NotRevoked == "" && now.Before(l.NotAfter) {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // Fingerprints lists the leaves' fingerprints in order.

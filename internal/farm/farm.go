@@ -76,6 +76,19 @@ type Node struct {
 	Local   bool              `json:"local"`           // the controller's own machine
 	SSH     *SSH              `json:"ssh,omitzero"`    // nil unless it is reached so
 	SMB     *SMB              `json:"smb,omitzero"`    // nil unless its files are reached so; no command can be run there
+	Drain   []Drain           `json:"drain,omitzero"`  // the balancers that it is taken out of while a target of it is activated
+}
+
+// Drain is one way to take a node out of the balancers in front of it while its
+// targets are activated: by HAProxy's admin socket, or by a command of the
+// controller's list.
+type Drain struct {
+	HAProxy string        `json:"haproxy,omitzero"` // node from which Socket is reached; empty: the controller, if Command is empty
+	Socket  string        `json:"socket,omitzero"`  // path, or IP address and port
+	Servers []string      `json:"servers,omitzero"` // BACKEND/SERVER
+	Command string        `json:"command,omitzero"` // name in the controller's list
+	Wait    time.Duration `json:"wait,omitzero"`    // for connections to end, before the change is made all the same
+	Last    bool          `json:"last,omitzero"`    // the last server of a backend may be taken out
 }
 
 // SMB says how a share of a node is reached: signed and encrypted SMB 3.
@@ -90,14 +103,16 @@ type SMB struct {
 // SSH says how a node is reached. The host key is always verified: against a
 // pinned key, or against a host CA. There is no way to accept any key.
 type SSH struct {
-	Port           int           `json:"port"`
-	User           string        `json:"user,omitzero"`
-	Key            SecretRef     `json:"key,omitzero"`         // PEM of the private key, or OpenSSH format
-	Certificate    string        `json:"certificate,omitzero"` // optional user certificate, authorized_keys format
-	HostKeys       []string      `json:"host_keys,omitzero"`   // pinned public keys, authorized_keys format
-	HostCAs        []string      `json:"host_cas,omitzero"`    // keys of CAs that sign host keys
-	Jump           string        `json:"jump,omitzero"`        // name of the node to go through
-	ConnectTimeout time.Duration `json:"connect_timeout"`
+	Port               int           `json:"port"`
+	User               string        `json:"user,omitzero"`
+	Key                SecretRef     `json:"key,omitzero"`                 // PEM of the private key, or OpenSSH format
+	Certificate        string        `json:"certificate,omitzero"`         // optional user certificate, authorized_keys format
+	CertificateFrom    SecretRef     `json:"certificate_from,omitzero"`    // in place of Certificate: where it stands; read at each connect
+	CertificateCommand string        `json:"certificate_command,omitzero"` // in place of Certificate: a command of the controller's list that writes it; run at each connect
+	HostKeys           []string      `json:"host_keys,omitzero"`           // pinned public keys, authorized_keys format
+	HostCAs            []string      `json:"host_cas,omitzero"`            // keys of CAs that sign host keys
+	Jump               string        `json:"jump,omitzero"`                // name of the node to go through
+	ConnectTimeout     time.Duration `json:"connect_timeout"`
 }
 
 // A Site is a set of names served together: one Certificate on many Targets.
@@ -154,6 +169,10 @@ type Target struct {
 	Labels    map[string]string    `json:"labels,omitzero"`
 	Endpoints []Endpoint           `json:"endpoints,omitzero"`
 	LastWave  bool                 `json:"last_wave"` // cannot be undone, so it is changed last
+
+	Windows  []Window      `json:"windows,omitzero"`  // when this target may be activated, in place of the policy's windows: rollouts of others do not wait for it
+	Deadline time.Duration `json:"deadline,omitzero"` // for one act on it, in place of the policy's; 0: the policy's
+	Lag      time.Duration `json:"lag,omitzero"`      // how long its readers may still see the old certificate, beside what its kind knows
 }
 
 // An Endpoint is where a certificate is seen: an address, a port and a server

@@ -18,6 +18,10 @@ type Place struct {
 	Late     string    `json:"late,omitzero"`    // id of the version it missed; brought there when it answers
 	Tries    int       `json:"tries"`            // one-target rollouts that failed in a row
 	Again    time.Time `json:"again,omitzero"`   // the next one may not begin before
+
+	// Purge is since when copies of compromised keys beside what is live are to be
+	// erased from the target; zero: there are none that we know of.
+	Purge time.Time `json:"purge,omitzero"`
 }
 
 // Reach is whether a target answered when it was last asked.

@@ -18,7 +18,8 @@ type Host interface {
 	Dialer
 }
 
-// Files are a node's files. Names are absolute, with forward slashes.
+// Files are a node's files. Names are absolute, with forward slashes: /etc/x, or
+// C:/x on Windows.
 type Files interface {
 	// Read returns a file's content. The error of a file that is not there is
 	// fs.ErrNotExist. Files over 4 MiB are refused.
@@ -26,6 +27,10 @@ type Files interface {
 	// Write replaces a file in one step: a reader sees the old content or the
 	// new, never a part. Owner and mode are set before there is content; file
 	// and folder are synced, or read back where the server has no fsync.
+	//
+	// On Windows a file that somebody has open is waited for, at most LockTime, and
+	// rights are the folder's: the mode says nothing. Where the server cannot rename
+	// over a file, there is none for the time of a step; see Replace.
 	Write(ctx context.Context, name string, data []byte, a Attr) error
 	// Rename moves a file or a symlink over whatever is there, in one step.
 	Rename(ctx context.Context, from, to string) error
@@ -36,15 +41,22 @@ type Files interface {
 	List(ctx context.Context, folder string) ([]Entry, error)
 }
 
-// Linker is a host whose files may be symlinks. Windows hosts are none.
+// Maker is a host on which folders can be made.
+type Maker interface {
+	// Mkdir makes a folder and its parents, with the mode, if it is not there.
+	Mkdir(ctx context.Context, name string, a Attr) error
+}
+
+// Linker is a host whose files may be symlinks. Paths on Windows are never made
+// symlinks: who may make one there is a right of its own, and none is replaced in
+// one step.
 type Linker interface {
+	Maker
 	// Link makes name a symlink to target, replacing what is there in one step.
 	Link(ctx context.Context, target, name string) error
 	// Readlink returns a symlink's target; fs.ErrNotExist if nothing is there,
 	// ErrNotLink if something else is.
 	Readlink(ctx context.Context, name string) (string, error)
-	// Mkdir makes a folder and its parents, with the mode, if it is not there.
-	Mkdir(ctx context.Context, name string, a Attr) error
 }
 
 // Attr is the mode and owner of a file. Owner and Group may be names or numbers;

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -33,21 +34,30 @@ func Quote(shell string, argv []string) (string, error) {
 	}
 	words := make([]string, len(argv))
 	for i, word := range argv {
+		quote := quote
+		if i == 0 && shell == Cmd {
+			quote = quoteProgram
+		}
 		quoted, err := quote(word)
 		if err != nil {
 			return "", fmt.Errorf("quoting word %d of %s for %s: %w", i+1, argv[0], shell, err)
 		}
 		words[i] = quoted
 	}
-	if slices.Contains(reserved, words[0]) {
+	if shell != Cmd && slices.Contains(reserved, words[0]) {
 		words[0] = "'" + words[0] + "'"
 	}
 	line := strings.Join(words, " ")
-	if shell == PowerShell { // a quoted first word is a value there, not a command
-		line = "& " + line + "; exit $LASTEXITCODE"
+	if shell == PowerShell {
+		line = "$LASTEXITCODE = 0; & " + line + afterwards
 	}
 	return line, nil
 }
+
+// afterwards ends PowerShell with the command's own status. A command that is not
+// found, or one of PowerShell's own that fails, sets no status: without this the line
+// would end as a success.
+const afterwards = "; if ($?) { exit 0 }; if ($LASTEXITCODE) { exit $LASTEXITCODE }; exit 1"
 
 // quotePosix uses single quotes, in which no character is special but the
 // quote itself (POSIX.1-2024, Shell Command Language §2.2.2). Plain words stay
@@ -64,7 +74,9 @@ func quotePosix(word string) (string, error) {
 
 // quoteCmd quotes twice: for the program's own parser (CommandLineToArgvW),
 // then with carets for cmd.exe, so that no quote is open when cmd reads the line
-// and every caret counts.
+// and every caret counts. Variables are expanded before carets are read: a caret on
+// either side of the text between two percent signs makes it no variable's name, nor
+// one with a substitution such as %PATH:a=b%.
 func quoteCmd(word string) (string, error) {
 	if i := strings.IndexAny(word, "\x00\r\n"); i >= 0 {
 		return "", fmt.Errorf("it holds the byte %#02x, which ends a line", word[i])
@@ -73,13 +85,28 @@ func quoteCmd(word string) (string, error) {
 		return "", fmt.Errorf("it is not UTF-8, which Windows needs")
 	}
 	var b strings.Builder
+	percent := false
 	for _, r := range argvW(word) {
-		if strings.ContainsRune(`()%!^"<>&|`, r) {
+		if percent || strings.ContainsRune(`()%!^"<>&|`, r) {
 			b.WriteByte('^')
 		}
+		percent = r == '%'
 		b.WriteRune(r)
 	}
 	return b.String(), nil
+}
+
+// quoteProgram quotes the first word for cmd.exe, which looks for a program up to
+// the first slash, and takes a quote with a caret for a part of its name.
+func quoteProgram(word string) (string, error) {
+	name := strings.ReplaceAll(word, "/", `\`)
+	if strings.ContainsFunc(name, unicode.IsControl) || strings.ContainsAny(name, `"%`) || !utf8.ValidString(name) {
+		return "", fmt.Errorf("it holds a double quote, a percent sign or a control character, which no program's name may have for cmd.exe")
+	}
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:\\") == "" {
+		return name, nil
+	}
+	return `"` + name + `"`, nil
 }
 
 // argvW quotes a word for CommandLineToArgvW: backslashes count only before a
@@ -118,7 +145,7 @@ func quotePowerShell(word string) (string, error) {
 		return "", fmt.Errorf("it is empty, which PowerShell 5.1 leaves out")
 	case strings.ContainsAny(word, "\x00\r\n\""):
 		return "", fmt.Errorf("it holds a double quote, a line end or a NUL byte, which PowerShell 5.1 changes")
-	case strings.HasSuffix(word, `\`) && strings.ContainsAny(word, " \t"):
+	case strings.HasSuffix(word, `\`) && strings.ContainsFunc(word, unicode.IsSpace):
 		return "", fmt.Errorf("it ends in a backslash after a space, which PowerShell 5.1 changes")
 	}
 	var b strings.Builder

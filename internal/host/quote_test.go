@@ -3,8 +3,11 @@ package host
 import (
 	"bytes"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/certfarm/certfarm/internal/host/sshserver"
 )
 
 // FuzzQuotePosix asks the real shells what they make of a quoted line.
@@ -53,10 +56,13 @@ func TestQuote(t *testing.T) {
 	}{
 		{"", []string{"nginx", "-s", "reload"}, "nginx -s reload"},
 		{Posix, []string{"a b", "it's", ""}, `'a b' 'it'\''s' ''`},
-		{Cmd, []string{"httpd.exe", `C:\a b\`, `say "x"`, "%PATH%", "a&b"}, `httpd.exe ^"C:\a b\\^" ^"say \^"x\^"^" ^%PATH^% a^&b`},
+		{Cmd, []string{"httpd.exe", `C:\a b\`, `say "x"`, "%PATH%", "a&b"}, `httpd.exe ^"C:\a b\\^" ^"say \^"x\^"^" ^%^PATH^% a^&b`},
 		{Posix, []string{"if", "if"}, "'if' if"},
 		{Cmd, []string{"x", ""}, `x ^"^"`},
-		{PowerShell, []string{"nginx", "it's", "’"}, "& 'nginx' 'it''s' '’’'; exit $LASTEXITCODE"},
+		{Cmd, []string{"C:/Program Files (x86)/Apache24/bin/httpd.exe", "-t"}, `"C:\Program Files (x86)\Apache24\bin\httpd.exe" -t`},
+		{Cmd, []string{"C:/Apache24/bin/httpd.exe", "-f", "C:/a b"}, `C:\Apache24\bin\httpd.exe -f ^"C:/a b^"`},
+		{Cmd, []string{"x", "100%", "50%!"}, `x 100^% 50^%^!`},
+		{PowerShell, []string{"nginx", "it's", "’"}, "$LASTEXITCODE = 0; & 'nginx' 'it''s' '’’'; if ($?) { exit 0 }; if ($LASTEXITCODE) { exit $LASTEXITCODE }; exit 1"},
 	} {
 		if got, err := Quote(c.shell, c.argv); got != c.want || err != nil {
 			t.Errorf("%s %q: got %s (%v), want %s", c.shell, c.argv, got, err, c.want)
@@ -67,6 +73,7 @@ func TestQuote(t *testing.T) {
 		argv  []string
 	}{
 		{Posix, nil}, {Posix, []string{""}}, {Posix, []string{"a", "\x00"}}, {"fish", []string{"a"}}, {Cmd, []string{"a", "b\nc"}},
+		{Cmd, []string{`a"b`}}, {Cmd, []string{"%A%.exe"}}, {Cmd, []string{"a\tb"}},
 		{PowerShell, []string{"a", ""}}, {PowerShell, []string{"a", `"`}}, {PowerShell, []string{"a", `b c\`}},
 	} {
 		if got, err := Quote(c.shell, c.argv); err == nil {
@@ -75,55 +82,73 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// FuzzQuoteCmd takes the line apart as cmd.exe and the program do.
-func FuzzQuoteCmd(f *testing.F) {
-	for _, s := range []string{"a b", "", `\`, `\\"`, `"`, "%A%", "^", "a&b|c", `\ `, "(x)", "!v!"} {
-		f.Add(s)
+// hardWords are what shells of Windows make something else of.
+var hardWords = []string{
+	"a b", "", " ", `\`, `\\"`, `"`, `""`, `a"b`, `C:\a b\`, `\\server\share\`, "%A%", "%PATH%", "%PATH:a=b%", "%PATH:~0,3%", "%%", "%", "100%", "%A",
+	"^", "^^", "a^b", "a&b|c", "a & b", "<x>", "(x)", "!v!", "'", "’", "$x", "`", ";", ",", "=", "@", "#", "{}", "-n", "/c", "æøå", "\t", "*?", "~",
+}
+
+// variables are those that a node may have.
+var variables = map[string]string{"PATH": `C:\Windows`, "A": "expanded"}
+
+// words come out of a line as they went in.
+func wordsSurvive(t *testing.T, shell string, argv []string, apart func(line string) ([]string, error)) {
+	t.Helper()
+	line, err := Quote(shell, argv)
+	if err != nil {
+		return
 	}
-	f.Fuzz(func(t *testing.T, word string) {
-		line, err := Quote(Cmd, []string{"p", word})
-		if err != nil {
-			return
-		}
-		var plain strings.Builder
-		for i := 0; i < len(line); i++ {
-			if line[i] == '^' {
-				i++
-			} else if strings.IndexByte(`()%!"<>&|`, line[i]) >= 0 {
-				t.Fatalf("%q has an open %q", line, line[i])
-			}
-			plain.WriteByte(line[i])
-		}
-		if got := unArgvW(strings.TrimPrefix(plain.String(), "p ")); got != word {
-			t.Fatalf("%q came out as %q from %q", word, got, line)
-		}
+	got, err := apart(line)
+	if err != nil || !slices.Equal(got, argv) {
+		t.Fatalf("%q came out as %q (%v) from %s", argv, got, err, line)
+	}
+}
+
+func cmdWords(line string) ([]string, error) { return sshserver.CmdWords(`"`+line+`"`, variables) }
+
+// FuzzQuoteWindows takes the lines apart as Windows' shells and the program do.
+func FuzzQuoteWindows(f *testing.F) {
+	for _, w := range hardWords {
+		f.Add(w, "x"+w)
+		f.Add(w+w, w)
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		wordsSurvive(t, Cmd, []string{"p", a, b, a}, cmdWords)
+		wordsSurvive(t, Cmd, []string{`C:\Program Files\p & q.exe`, a, b}, cmdWords)
+		wordsSurvive(t, PowerShell, []string{"p", a, b, a}, sshserver.PowerShellWords)
+		wordsSurvive(t, PowerShell, []string{"C:/Program Files/p & q.exe", b}, sshserver.PowerShellWords)
 	})
 }
 
-// unArgvW is CommandLineToArgvW for one word.
-func unArgvW(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		n := i
-		for n < len(s) && s[n] == '\\' {
-			n++
+// What goes through the shells of Windows is refused or unchanged, and only what
+// cannot be passed is refused.
+func TestWordsThatWindowsCannotPass(t *testing.T) {
+	for _, word := range hardWords {
+		if _, err := Quote(Cmd, []string{"p", word}); err != nil {
+			t.Errorf("cmd: %q: %v", word, err)
 		}
-		slashes := n - i
-		switch {
-		case n < len(s) && s[n] == '"':
-			b.WriteString(strings.Repeat(`\`, slashes/2))
-			if slashes%2 == 1 {
-				b.WriteByte('"')
-			}
-			i = n
-		case slashes > 0:
-			b.WriteString(s[i:n])
-			i = n - 1
-		default:
-			b.WriteByte(s[i])
+		_, err := Quote(PowerShell, []string{"p", word})
+		if hard := word == "" || strings.Contains(word, `"`) || (strings.HasSuffix(word, `\`) && strings.Contains(word, " ")); (err != nil) != hard {
+			t.Errorf("powershell: %q: %v", word, err)
 		}
 	}
-	return b.String()
+}
+
+// The model of cmd.exe tells a line that is quoted badly.
+func TestModelOfCmd(t *testing.T) {
+	for line, want := range map[string]string{
+		`p %A%`: "p|expanded", `p ^%A^%`: "p|%A%", `p "a b" c`: "p|a b|c", `p "%A%"`: "p|expanded",
+		`p ^%PATH:a=b^%`: `p|C:\Windows`, `p \\"a b\\"`: `p|\a b\`, `"C:\a b\p" x`: `C:\a b\p|x`,
+	} {
+		if got, err := cmdWords(line); err != nil || strings.Join(got, "|") != want {
+			t.Errorf("%s: got %q (%v), want %s", line, got, err, want)
+		}
+	}
+	for _, line := range []string{"p a&b", "p >x", "p | q", "C:/a/p.exe -t"} {
+		if got, err := cmdWords(line); err == nil {
+			t.Errorf("%s passed as %q", line, got)
+		}
+	}
 }
 
 func TestOutputKeepsTheEnd(t *testing.T) {

@@ -28,8 +28,11 @@ type Issuer interface {
 	// Suggest asks the CA when it wants the leaf renewed (RFC 9773 §4.1). A CA
 	// without renewal information suggests nothing and sets Ask far ahead.
 	Suggest(ctx context.Context, leaf []byte, now time.Time) (farm.Suggestion, error)
-	// Revoke ends a leaf before its time (RFC 8555 §7.6).
-	Revoke(ctx context.Context, leaf []byte, reason int) error
+	// Revoke ends a leaf (PEM or DER) before its time, for a reason of RFC 5280
+	// §5.3.1. The account signs for it, and where the CA will not have that, the
+	// leaf's own key (PEM), if it is given (RFC 8555 §7.6). One that is
+	// revoked already is no error. An error that wraps Refused is the CA's last word.
+	Revoke(ctx context.Context, leaf []byte, reason int, key farm.Secret) error
 }
 
 // Refused is what a step's error wraps when the CA's no is final for this order.

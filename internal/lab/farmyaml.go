@@ -87,8 +87,15 @@ sites:
 // FarmYAML is the text of a farm.yaml for the machines. It names the SSH key by
 // its file, which only `lab` and `run --once` take.
 func (m *Machines) FarmYAML(f FarmFile) ([]byte, error) {
+	text := farmTemplate
+	if m.Layout.Mixed {
+		text = mixedTemplate
+	}
 	if f.Policy.Deadline == 0 {
 		f.Policy = LabPolicy()
+		if m.Layout.Mixed {
+			f.Policy = MixedPolicy()
+		}
 	}
 	if len(f.KeyTypes) == 0 {
 		f.KeyTypes = []string{string(farm.EC256)}
@@ -98,8 +105,8 @@ func (m *Machines) FarmYAML(f FarmFile) ([]byte, error) {
 		parallel = "max(2, 25%)"
 	}
 	t, err := template.New("farm.yaml").Funcs(template.FuncMap{
-		"quote": strconv.Quote, "join": quoted, "port": portOf, "indent": indented,
-	}).Parse(farmTemplate)
+		"quote": strconv.Quote, "join": quoted, "port": portOf, "indent": indented, "json": asJSON,
+	}).Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("read the template of farm.yaml: %w", err)
 	}
@@ -107,6 +114,7 @@ func (m *Machines) FarmYAML(f FarmFile) ([]byte, error) {
 	err = t.Execute(&b, map[string]any{
 		"File": f, "Machines": m, "User": LoginUser, "Keys": f.KeyTypes, "Policy": f.Policy,
 		"Parallel": parallel, "Options": m.options(),
+		"Shop": m.mixedWords(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write farm.yaml: %w", err)

@@ -34,6 +34,7 @@ const (
 	DiesOnReload Kind = "dies-on-reload"
 	WrongChain   Kind = "wrong-chain"
 	DiesForGood  Kind = "dies-for-good"
+	Refuses      Kind = "refuses"
 )
 
 // FaultKinds lists the faults in the order of a rollout, each with one line for
@@ -49,6 +50,7 @@ func FaultKinds() []FaultKind {
 		{DiesOnReload, "a reload says that it worked, and the web server is gone until it is started"},
 		{WrongChain, "a new certificate is served with the chain of somebody else, so nobody trusts it"},
 		{DiesForGood, "the whole machine is gone for ever after the next reload that works"},
+		{Refuses, "a vault answers 403 to every import (the mixed farm's vault has this one)"},
 	}
 }
 

@@ -122,6 +122,10 @@ func (l *Lab) StartController(ctx context.Context, how Controlling) (err error) 
 		return err
 	}
 	c.CAPort = port
+	if l.Vault != nil {
+		k := l.Vault.kind()
+		c.Kinds[k.Name] = k
+	}
 	if how.Adjust != nil {
 		how.Adjust(&c)
 	}
@@ -207,7 +211,7 @@ func isNil(c io.Closer) bool {
 	return false
 }
 
-// A Witness is what a node of the lab was seen to serve, by the lab itself and
+// A Witness is what a node, or a reader, of the lab was seen to serve, by the lab itself and
 // not by the controller: the proof of what the controller says.
 type Witness struct {
 	Node   string `json:"node"`
@@ -215,10 +219,13 @@ type Witness struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// Witness asks each node what it serves.
+// Witness asks each machine that serves the site what it serves.
 func (l *Lab) Witness(ctx context.Context) []Witness {
 	var all []Witness
-	for _, n := range l.Nodes {
+	for _, n := range l.Parts() {
+		if n.HTTPSAddr() == "" {
+			continue
+		}
 		w := Witness{Node: n.Name()}
 		fingerprint, err := Serving(ctx, n.HTTPSAddr(), l.Layout.Names[0])
 		if w.Serves = fingerprint; err != nil {

@@ -13,8 +13,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/certfarm/certfarm/internal/config"
 )
 
 // A Layout is what a lab consists of. The zero value of each field but Dir is
@@ -30,6 +28,12 @@ type Layout struct {
 	ReloadTime  time.Duration // how long `webd reload` takes
 	CutOver     time.Duration // how long after a reload the last worker has changed
 	RTT         time.Duration // round trip time to the nodes, SSH and HTTPS
+
+	// Mixed makes it the mixed farm, in place of Nodes nodes of one sort: see
+	// Machines.Mixture. Of the fields above it heeds Dir and Names.
+	Mixed bool
+	Poll  time.Duration // how often its readers look for a new certificate; 0: 1 s
+	Find  Finder        // finds the real servers of a mixed farm; nil: those of this machine
 }
 
 // MaxNodes bounds a lab: each node is three ports and some goroutines.
@@ -46,6 +50,12 @@ type Machines struct {
 	Balancer *Balancer
 	Nodes    []*Node // web1, web2, …
 	KeyFile  string  // the controller's SSH key, OpenSSH format
+
+	// Of a mixed farm alone:
+	Readers []*Reader // iis1 and iis2 of the share, app1 and app2 of the vault
+	Vault   *Vault
+	share   *share
+	mixture []software
 }
 
 // StartMachines starts the machines of a layout, on free ports of 127.0.0.1.
@@ -58,10 +68,24 @@ func StartMachines(l Layout) (*Machines, error) {
 	}
 	if len(l.Names) == 0 {
 		l.Names = []string{"shop.test", "www.shop.test"}
+		if l.Mixed {
+			l.Names = append(l.Names, canaryName)
+		}
+	}
+	if l.Poll == 0 {
+		l.Poll = pollEvery
+	}
+	if l.Find == nil {
+		l.Find = findProgram
 	}
 	if len(l.Pairs) == 0 {
 		l.Pairs = []Pair{{Chain: DefaultPEM}}
 	}
+	dir, err := filepath.Abs(l.Dir) // real servers, and a store, are told where their files are
+	if err != nil {
+		return nil, fmt.Errorf("start the lab's machines: %w", err)
+	}
+	l.Dir = dir
 	m := &Machines{Layout: l, KeyFile: filepath.Join(l.Dir, "controller", "id_ed25519")}
 	if err := m.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the lab's machines: %w", err), m.Close())
@@ -82,15 +106,27 @@ func (m *Machines) start() error {
 			return err
 		}
 	}
-	if err := m.startNodes(key); err != nil {
+	if m.Layout.Mixed {
+		err = m.startMixed(key)
+	} else {
+		err = m.startNodes(key)
+	}
+	if err != nil {
 		return err
 	}
-	var backends []Backend
-	for _, n := range m.Nodes {
-		backends = append(backends, n.Backend())
-	}
-	m.Balancer, err = NewBalancer(backends)
+	m.Balancer, err = NewBalancer(m.backends())
 	return err
+}
+
+// backends are the nodes that are no proxies themselves.
+func (m *Machines) backends() []Backend {
+	var all []Backend
+	for _, n := range m.Nodes {
+		if len(n.c.backends) == 0 {
+			all = append(all, n.Backend())
+		}
+	}
+	return all
 }
 
 func (m *Machines) startNodes(key ssh.PublicKey) error {
@@ -135,20 +171,17 @@ func newLogin(file string) (ssh.PublicKey, error) {
 	return ssh.NewPublicKey(public)
 }
 
-// Node returns the node of a name. The error names the closest there is.
+// Node returns the node of a name; see Part.
 func (m *Machines) Node(name string) (*Node, error) {
-	var names []string
-	for _, n := range m.Nodes {
-		if n.Name() == name {
-			return n, nil
-		}
-		names = append(names, n.Name())
+	p, err := m.Part(name)
+	if err != nil {
+		return nil, err
 	}
-	hint := fmt.Sprintf("there are %s to %s", names[0], names[len(names)-1])
-	if near := config.Meant(name, names); near != "" && len(names) > 1 {
-		hint += fmt.Sprintf("; did you mean %s?", near)
+	n, ok := p.(*Node)
+	if !ok {
+		return nil, fmt.Errorf("%s is no node that the controller logs in to", name)
 	}
-	return nil, fmt.Errorf("the lab has no node %q; %s", name, hint)
+	return n, nil
 }
 
 // Close ends all machines and waits for them.
@@ -158,10 +191,13 @@ func (m *Machines) Close() error {
 		errs = append(errs, m.Balancer.Close())
 	}
 	var all errgroup.Group
-	for _, n := range m.Nodes {
-		all.Go(n.Close)
+	for _, p := range m.Parts() {
+		all.Go(p.Close)
 	}
 	errs = append(errs, all.Wait())
+	if m.share != nil {
+		errs = append(errs, m.share.Close())
+	}
 	if m.DNS != nil {
 		errs = append(errs, m.DNS.Close())
 	}

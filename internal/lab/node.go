@@ -19,16 +19,18 @@ import (
 
 // A Node is one web server machine of the lab: SSH and SFTP into its folder, a
 // page over HTTP, and the same over HTTPS from a server that is run as nginx is,
-// by the commands `webd -t`, `webd start`, `webd reload` and `webd stop`.
+// by the commands `webd -t`, `webd start`, `webd reload` and `webd stop`; or a real
+// server of this machine, or a stand-in for one, by that server's own commands.
 type Node struct {
 	c       NodeConfig
 	ssh     *sshserver.Server
 	sshPort *port
 	plain   *gate
 	server  *http.Server
-	web     *web
+	web     daemon
 	shell   *shell
 	log     *os.File
+	short   string // folder with a short name; empty: none
 
 	end    context.Context // until Close
 	cancel context.CancelFunc
@@ -56,6 +58,23 @@ type NodeConfig struct {
 	ReloadTime  time.Duration // how long `webd reload` takes
 	CutOver     time.Duration // how long after a reload the last worker has changed
 	RTT         time.Duration // round trip time of SSH and HTTPS connections
+
+	software *software // in place of webd
+	backends []Backend // of a proxy
+}
+
+// A daemon is what serves HTTPS on a node: web, or a process of this machine.
+type daemon interface {
+	// address is where it listens, and stays so.
+	address() string
+	// up reports whether it runs and the machine does.
+	up() bool
+	// setFault makes it misbehave from now on; none mends it.
+	setFault(Kind)
+	// power is what happens to the machine below it.
+	power(on bool) error
+	// close ends it and waits.
+	close() error
 }
 
 // The names that every node of the lab has.
@@ -89,7 +108,7 @@ func StartNode(c NodeConfig) (*Node, error) {
 
 // prepare makes what is on the disk.
 func (n *Node) prepare() error {
-	folders := []string{StoreFolder, "/var/log"}
+	folders := []string{StoreFolder, "/var/log", "/run", "/etc"}
 	for _, p := range n.c.Pairs {
 		folders = append(folders, path.Dir(p.Chain), path.Dir(p.key()))
 	}
@@ -111,26 +130,51 @@ func (n *Node) prepare() error {
 // serve starts the three servers.
 func (n *Node) serve() error {
 	var err error
-	if n.web, err = newWeb(webConfig{
-		name: n.c.Name, root: n.c.Dir, pairs: n.c.Pairs, workers: n.c.Workers, reload: n.c.ReloadTime,
-		cutOver: n.c.CutOver, rtt: n.c.RTT, log: n.log, died: n.dieSoon,
-	}); err != nil {
-		return err
-	}
 	if n.plain, err = newGate(0); err != nil {
 		return err
 	}
 	n.server = &http.Server{Handler: page(n.c.Name), ErrorLog: quiet(), ReadHeaderTimeout: 10 * time.Second}
 	n.wg.Go(func() { _ = n.server.Serve(n.plain) })
 	n.shell = newShell(n.c.Dir)
-	n.shell.programs["webd"] = n.webd
+	service, err := n.install()
+	if err != nil {
+		return err
+	}
 	if err := n.startSSH(); err != nil {
 		return err
 	}
-	if n.web.check() == nil {
-		return n.web.start(n.end)
+	if service.check(n.end) == nil {
+		return service.start(n.end)
 	}
 	return nil
+}
+
+// install makes the server that serves HTTPS, stopped, and the commands by which
+// the node knows it.
+func (n *Node) install() (service, error) {
+	if n.c.software != nil && n.c.software.real() {
+		begin := map[product]func() (*process, error){apache: n.apacheProcess, haproxy: n.haproxyProcess}[n.c.software.product]
+		p, err := begin()
+		if err != nil {
+			return nil, err
+		}
+		n.web = p
+		return p, nil
+	}
+	w, err := newWeb(webConfig{
+		name: n.c.Name, read: func() (shelf, error) { return readPairs(n.c.Dir, n.c.Pairs) }, workers: n.c.Workers, reload: n.c.ReloadTime,
+		cutOver: n.c.CutOver, rtt: n.c.RTT, log: n.log, died: n.dieSoon,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.web = w
+	if n.c.software == nil {
+		n.shell.programs["webd"] = w.webd
+	} else {
+		n.c.software.commands(n.shell, w, w.up)
+	}
+	return w, nil
 }
 
 func (n *Node) startSSH() error {
@@ -167,7 +211,7 @@ func (n *Node) SSHAddr() string { return n.ssh.Addr() }
 func (n *Node) HTTPAddr() string { return n.plain.addr }
 
 // HTTPSAddr is host:port of webd.
-func (n *Node) HTTPSAddr() string { return n.web.gate.addr }
+func (n *Node) HTTPSAddr() string { return n.web.address() }
 
 // HostKey is the node's SSH host key in authorized_keys format.
 func (n *Node) HostKey() string { return n.ssh.HostKey() }
@@ -188,43 +232,11 @@ func (n *Node) Ran() []string {
 }
 
 // exec runs a command line of an SSH session.
-func (n *Node) exec(ctx context.Context, line string, _ io.Reader, out io.Writer) int {
+func (n *Node) exec(ctx context.Context, line string, in io.Reader, out io.Writer) int {
 	n.ranMu.Lock()
 	n.ran = append(n.ran[max(0, len(n.ran)-999):], line)
 	n.ranMu.Unlock()
-	return n.shell.line(ctx, line, out)
-}
-
-// webd is the command of that name, in nginx's words.
-func (n *Node) webd(ctx context.Context, args []string, out io.Writer) int {
-	verb := ""
-	if len(args) == 2 {
-		verb = args[1]
-	}
-	var err error
-	switch verb {
-	case "-t":
-		if err = n.web.check(); err == nil {
-			_, _ = fmt.Fprintln(out, "webd: configuration file /etc/webd.conf test is successful")
-			return 0
-		}
-		_, _ = fmt.Fprintf(out, "webd: [emerg] %v\nwebd: configuration file /etc/webd.conf test failed\n", err)
-		return 1
-	case "start":
-		err = n.web.start(ctx)
-	case "reload":
-		err = n.web.reload(ctx)
-	case "stop":
-		err = n.web.stop(ctx)
-	default:
-		_, _ = fmt.Fprintln(out, "usage: webd -t | start | reload | stop")
-		return statusUsage
-	}
-	if err != nil {
-		_, _ = fmt.Fprintf(out, "webd: [emerg] %v\n", err)
-		return 1
-	}
-	return 0
+	return n.shell.line(ctx, line, stdio{in, out})
 }
 
 // Close ends the node and waits for all that it started. A second Close is nothing.
@@ -253,6 +265,9 @@ func (n *Node) Close() error {
 	n.wg.Wait()
 	if n.sshPort != nil {
 		errs = append(errs, n.sshPort.Close())
+	}
+	if n.short != "" {
+		errs = append(errs, os.RemoveAll(n.short))
 	}
 	if n.log != nil {
 		errs = append(errs, n.log.Close())

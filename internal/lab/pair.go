@@ -38,6 +38,12 @@ func local(root, name string) string {
 	return filepath.Join(root, filepath.FromSlash(path.Clean("/"+name)))
 }
 
+// readPairs is loadPairs for a web.
+func readPairs(root string, pairs []Pair) (shelf, error) {
+	certs, err := loadPairs(root, pairs)
+	return shelf{certs: certs}, err
+}
+
 // loadPairs reads what the server is configured to serve. Its errors are the
 // ones that nginx writes, without what OpenSSL adds to them.
 func loadPairs(root string, pairs []Pair) ([]tls.Certificate, error) {

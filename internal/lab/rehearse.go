@@ -26,7 +26,7 @@ func (l *Lab) First(ctx context.Context) (Rehearsal, error) {
 	return l.rehearsed(ctx, began, nil)
 }
 
-// Rehearse sets faults, by node, renews the certificate, and waits for the
+// Rehearse sets faults, by machine, renews the certificate, and waits for the
 // rollout's end.
 func (l *Lab) Rehearse(ctx context.Context, faults map[string]Fault) (Rehearsal, error) {
 	before := l.Witness(ctx)
@@ -37,14 +37,17 @@ func (l *Lab) Rehearse(ctx context.Context, faults map[string]Fault) (Rehearsal,
 	return l.rehearsed(ctx, began, before)
 }
 
-// Strike sets faults, by node, and asks for a renewal.
+// Strike sets faults, by machine, and asks for a renewal.
 func (l *Lab) Strike(ctx context.Context, faults map[string]Fault) error {
+	if err := l.Check(faults); err != nil {
+		return err
+	}
 	for name, f := range faults {
-		n, err := l.Node(name)
+		p, err := l.Part(name)
 		if err != nil {
 			return err
 		}
-		if err := n.Set(f); err != nil {
+		if err := p.Set(f); err != nil {
 			return err
 		}
 	}
@@ -62,7 +65,7 @@ func (l *Lab) rehearsed(ctx context.Context, began time.Time, before []Witness) 
 	return Rehearsal{Rollout: r, Before: before, After: l.Witness(ctx)}, nil
 }
 
-// Healed waits until every node serves the version that it should, as a node
+// Healed waits until everything serves the version that it should, as a node
 // that was down does some time after it came back.
 func (l *Lab) Healed(ctx context.Context, version string) error {
 	d, err := l.Controller.Describe(ctx, l.Farm, l.Site)
@@ -73,8 +76,11 @@ func (l *Lab) Healed(ctx context.Context, version string) error {
 		if v.ID != version {
 			continue
 		}
-		for _, n := range l.Nodes {
-			if err := Await(ctx, n.HTTPSAddr(), l.Layout.Names[0], v.Leaves[0].Fingerprint); err != nil {
+		for _, p := range l.Parts() {
+			if p.HTTPSAddr() == "" {
+				continue
+			}
+			if err := Await(ctx, p.HTTPSAddr(), l.Layout.Names[0], v.Leaves[0].Fingerprint); err != nil {
 				return err
 			}
 		}

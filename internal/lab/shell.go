@@ -18,8 +18,14 @@ type shell struct {
 	programs map[string]program
 }
 
+// stdio is the input and the output of a program; both outputs are one.
+type stdio struct {
+	io.Reader
+	io.Writer
+}
+
 // A program gets its arguments (args[0] is its name) and returns the exit status.
-type program func(ctx context.Context, args []string, out io.Writer) int
+type program func(ctx context.Context, args []string, out stdio) int
 
 // The statuses of a POSIX shell (POSIX.1-2024 XCU 2.8.2) and of timeout(1).
 const (
@@ -31,8 +37,8 @@ const (
 // newShell has the programs that a connection may ask for anywhere.
 func newShell(root string) *shell {
 	s := &shell{root: root}
-	yes := func(context.Context, []string, io.Writer) int { return 0 }
-	no := func(context.Context, []string, io.Writer) int { return 1 }
+	yes := func(context.Context, []string, stdio) int { return 0 }
+	no := func(context.Context, []string, stdio) int { return 1 }
 	s.programs = map[string]program{
 		"true": yes, ":": yes, "sync": yes, "umask": yes, "restorecon": yes, "false": no,
 		"test": s.test, "[": s.test, "command": s.command, "echo": echo,
@@ -42,7 +48,7 @@ func newShell(root string) *shell {
 }
 
 // line runs one line and returns its exit status.
-func (s *shell) line(ctx context.Context, line string, out io.Writer) int {
+func (s *shell) line(ctx context.Context, line string, out stdio) int {
 	words, err := splitLine(line)
 	if err != nil {
 		_, _ = fmt.Fprintf(out, "sh: %v\n", err)
@@ -67,7 +73,7 @@ func (s *shell) line(ctx context.Context, line string, out io.Writer) int {
 	return status
 }
 
-func (s *shell) run(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) run(ctx context.Context, args []string, out stdio) int {
 	if len(args) == 0 {
 		return 0
 	}
@@ -80,16 +86,16 @@ func (s *shell) run(ctx context.Context, args []string, out io.Writer) int {
 }
 
 // rest runs the command that the arguments name, behind the options.
-func (s *shell) rest(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) rest(ctx context.Context, args []string, out stdio) int {
 	return s.run(ctx, behindOptions(args[1:], ""), out)
 }
 
 // sudo needs no password here: the lab's user is root on its nodes.
-func (s *shell) sudo(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) sudo(ctx context.Context, args []string, out stdio) int {
 	return s.run(ctx, behindOptions(args[1:], "-u"), out)
 }
 
-func (s *shell) env(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) env(ctx context.Context, args []string, out stdio) int {
 	args = behindOptions(args[1:], "")
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		args = args[1:]
@@ -97,7 +103,7 @@ func (s *shell) env(ctx context.Context, args []string, out io.Writer) int {
 	return s.run(ctx, args, out)
 }
 
-func (s *shell) sh(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) sh(ctx context.Context, args []string, out stdio) int {
 	if len(args) != 3 || args[1] != "-c" {
 		_, _ = fmt.Fprintln(out, "sh: this one knows only sh -c LINE")
 		return statusUsage
@@ -106,7 +112,7 @@ func (s *shell) sh(ctx context.Context, args []string, out io.Writer) int {
 }
 
 // timeout is timeout(1): a command that runs longer ends with status 124.
-func (s *shell) timeout(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) timeout(ctx context.Context, args []string, out stdio) int {
 	args = behindOptions(args[1:], "-k -s")
 	if len(args) < 2 {
 		_, _ = fmt.Fprintln(out, "timeout: missing operand")
@@ -149,7 +155,7 @@ func behindOptions(args []string, valued string) []string {
 }
 
 // command answers `command -v NAME`, and runs what `command NAME` names.
-func (s *shell) command(ctx context.Context, args []string, out io.Writer) int {
+func (s *shell) command(ctx context.Context, args []string, out stdio) int {
 	if len(args) < 2 || args[1] != "-v" {
 		return s.rest(ctx, args, out)
 	}
@@ -163,13 +169,13 @@ func (s *shell) command(ctx context.Context, args []string, out io.Writer) int {
 	return status
 }
 
-func echo(_ context.Context, args []string, out io.Writer) int {
+func echo(_ context.Context, args []string, out stdio) int {
 	_, _ = fmt.Fprintln(out, strings.Join(args[1:], " "))
 	return 0
 }
 
 // test is test(1) for one file or one string.
-func (s *shell) test(_ context.Context, args []string, _ io.Writer) int {
+func (s *shell) test(_ context.Context, args []string, _ stdio) int {
 	if args[0] == "[" {
 		args = args[:len(args)-1]
 	}

@@ -3,9 +3,9 @@ package lab
 import (
 	"bytes"
 	"context"
-	"io"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,7 +54,7 @@ func TestShell(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.WriteFile(root+"/file", []byte("x"), 0o600))
 	s := newShell(root)
-	s.programs["slow"] = func(ctx context.Context, _ []string, _ io.Writer) int {
+	s.programs["slow"] = func(ctx context.Context, _ []string, _ stdio) int {
 		<-ctx.Done()
 		return 1
 	}
@@ -86,7 +86,7 @@ func TestShell(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		begun := time.Now()
-		if status := s.line(t.Context(), line, &out); status != want.status || out.String() != want.out {
+		if status := s.line(t.Context(), line, stdio{strings.NewReader(""), &out}); status != want.status || out.String() != want.out {
 			t.Errorf("%s: status %d, %q; want %d, %q", line, status, out.String(), want.status, want.out)
 		}
 		if time.Since(begun) > 2*time.Second {

@@ -10,6 +10,9 @@ import (
 // Set makes the node misbehave from now on, in place of any fault before. With
 // a time it is cleared by itself. NoFault clears it.
 func (n *Node) Set(f Fault) error {
+	if err := knows(n, f.Kind); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,8 +42,7 @@ type web struct {
 // webConfig is what a web is made of.
 type webConfig struct {
 	name    string
-	root    string // the node's folder
-	pairs   []Pair
+	read    func() (shelf, error) // what it serves, read anew
 	workers int
 	reload  time.Duration // how long a reload takes
 	cutOver time.Duration // how long after it the last worker has changed
@@ -56,11 +54,11 @@ type webConfig struct {
 // A worker serves connections with what it has loaded. It changes over at a
 // time of its own.
 type worker struct {
-	serves, next *tls.Config
+	serves, next *content
 	at           time.Time
 }
 
-func (w *worker) config(now time.Time) *tls.Config {
+func (w *worker) content(now time.Time) *content {
 	if w.next != nil && !now.Before(w.at) {
 		return w.next
 	}
@@ -101,16 +99,16 @@ func page(name string) http.Handler {
 func (w *web) pick(*tls.ClientHelloInfo) (*tls.Config, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := w.workers[rand.IntN(len(w.workers))].config(time.Now())
+	c := w.workers[rand.IntN(len(w.workers))].content(time.Now())
 	if c == nil {
 		return nil, errors.New("the server is stopped")
 	}
-	return c, nil
+	return c.config, nil
 }
 
 // check is `webd -t`: it loads what a reload would load.
-func (w *web) check() error {
-	_, err := loadPairs(w.c.root, w.c.pairs)
+func (w *web) check(context.Context) error {
+	_, err := w.c.read()
 	return err
 }
 
@@ -184,7 +182,7 @@ func (w *web) launch() error {
 		return fmt.Errorf("bind() to %s failed: %w", w.gate.addr, err)
 	}
 	w.running = true
-	w.log.Printf("[notice] started, serving %s", short(c))
+	w.log.Printf("[notice] started, serving %s", c)
 	return nil
 }
 
@@ -208,30 +206,30 @@ func (w *web) reloadNow() error {
 	}
 	now := time.Now()
 	for i := range w.workers {
-		old := w.workers[i].config(now)
+		old := w.workers[i].content(now)
 		lag := w.c.cutOver * time.Duration(i+1) / time.Duration(len(w.workers))
 		w.workers[i] = worker{serves: old, next: c, at: now.Add(lag)}
 	}
-	w.log.Printf("[notice] reconfigured, serving %s", short(c))
+	w.log.Printf("[notice] reconfigured, serving %s", c)
 	w.strike()
 	return nil
 }
 
 // load reads the files into what a worker serves. Each load has session ticket
 // keys of its own, so that no client resumes what was served before.
-func (w *web) load() (*tls.Config, error) {
-	certs, err := loadPairs(w.c.root, w.c.pairs)
+func (w *web) load() (*content, error) {
+	s, err := w.c.read()
 	if err != nil {
 		return nil, err
 	}
 	if w.fault == WrongChain {
-		for i := range certs {
-			if err := w.misguide(&certs[i]); err != nil {
+		for i := range s.certs {
+			if err := w.misguide(&s.certs[i]); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: certs, NextProtos: []string{"h2", "http/1.1"}}, nil
+	return s.content(), nil
 }
 
 // misguide puts a foreign CA in the place of a new leaf's chain.
@@ -270,10 +268,8 @@ func (w *web) setFault(k Kind) {
 	defer w.mu.Unlock()
 	w.fault = k
 	w.known = nil
-	if c := w.workers[0].config(time.Now()); c != nil {
-		for _, cert := range c.Certificates {
-			w.known = append(w.known, farm.Fingerprint(cert.Certificate[0]))
-		}
+	if c := w.workers[0].content(time.Now()); c != nil {
+		w.known = c.leaves
 	}
 }
 
@@ -302,6 +298,9 @@ func (w *web) power(on bool) error {
 	return nil
 }
 
+// address is where it listens.
+func (w *web) address() string { return w.gate.addr }
+
 // up reports whether the server runs.
 func (w *web) up() bool {
 	w.mu.Lock()
@@ -313,15 +312,6 @@ func (w *web) close() error {
 	err := errors.Join(w.server.Close(), w.gate.Close())
 	w.wg.Wait()
 	return err
-}
-
-// short names the leaves of a load for the log.
-func short(c *tls.Config) string {
-	var leaves []string
-	for _, cert := range c.Certificates {
-		leaves = append(leaves, farm.Short(farm.Fingerprint(cert.Certificate[0])))
-	}
-	return strings.Join(leaves, " and ")
 }
 
 // wait returns after d, or with the context's error if that ends before.

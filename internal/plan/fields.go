@@ -100,13 +100,39 @@ func node(n *farm.Node) []value {
 			value{"smb.share", s.Share}, value{"smb.port", number(s.Port)}, value{"smb.user", s.User},
 			value{"smb.domain", s.Domain}, value{"smb.password", s.Password.String()})
 	}
+	all = append(all, drains(n.Drain)...)
 	if s := n.SSH; s != nil {
 		all = append(all,
 			value{"ssh.user", s.User}, value{"ssh.port", strconv.Itoa(s.Port)}, value{"ssh.key", s.Key.String()},
-			value{"ssh.certificate", s.Certificate}, value{"ssh.host_key", list(s.HostKeys)}, value{"ssh.host_ca", list(s.HostCAs)},
+			value{"ssh.certificate", s.Certificate}, value{"ssh.certificate_from", named(s.CertificateFrom)},
+			value{"ssh.certificate_command", s.CertificateCommand}, value{"ssh.host_key", list(s.HostKeys)}, value{"ssh.host_ca", list(s.HostCAs)},
 			value{"ssh.jump", s.Jump}, value{"ssh.connect_timeout", s.ConnectTimeout.String()})
 	}
 	return all
+}
+
+// named is where a secret stands, if there is one.
+func named(r farm.SecretRef) string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.String()
+}
+
+// drains says what a node is taken out of, as one would tell it.
+func drains(all []farm.Drain) (values []value) {
+	for i, d := range all {
+		text := "by " + d.Command
+		if d.Command == "" {
+			text = list(d.Servers) + " of HAProxy at " + strings.TrimSpace(d.HAProxy+" "+d.Socket)
+		}
+		text += ", wait " + d.Wait.String()
+		if d.Last {
+			text += ", even the last"
+		}
+		values = append(values, value{fmt.Sprintf("drain[%d]", i), text})
+	}
+	return values
 }
 
 // certificate is what another certificate is needed for. The order of names and
@@ -180,6 +206,11 @@ func installed(t *farm.Target) []value {
 	return append(all, options("options.", t.Options)...)
 }
 
+// pace is when a target may be changed, and how long that takes.
+func pace(t *farm.Target) []value {
+	return []value{{"deadline", t.Deadline.String()}, {"lag", t.Lag.String()}, {"window", windows(t.Windows)}}
+}
+
 // options are what a kind or a provider was told, one value each.
 func options(at string, text []byte) (all []value) {
 	var each map[string]json.RawMessage
@@ -226,7 +257,7 @@ func endpoints(all []farm.Endpoint) string {
 }
 
 func policy(p farm.Policy) []value {
-	var waves, windows []string
+	var waves []string
 	for _, w := range p.Waves {
 		text := w.Name + " " + labels(w.Match)
 		if w.Approve {
@@ -234,15 +265,20 @@ func policy(p farm.Policy) []value {
 		}
 		waves = append(waves, text)
 	}
-	for _, w := range p.Windows {
-		windows = append(windows, window(w))
-	}
 	return []value{
 		{"canary", p.Canary.String()}, {"waves", list(waves)}, {"max_parallel", strconv.Itoa(p.MaxParallel)},
 		{"soak", p.Soak.String()}, {"deadline", p.Deadline.String()}, {"healthy_deadline", p.HealthyDeadline.String()},
 		{"failure_budget", p.FailureBudget.String()}, {"absent_max", p.AbsentMax.String()},
-		{"settle", p.Settle.String()}, {"window", list(windows)}, {"drift", string(p.Drift)},
+		{"settle", p.Settle.String()}, {"window", windows(p.Windows)}, {"drift", string(p.Drift)},
 	}
+}
+
+func windows(all []farm.Window) string {
+	var texts []string
+	for _, w := range all {
+		texts = append(texts, window(w))
+	}
+	return list(texts)
 }
 
 // window is a window as farm.yaml has it.

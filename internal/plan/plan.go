@@ -38,6 +38,14 @@ type Change struct {
 	Certificate bool     `json:"certificate"`       // a new certificate is needed
 	Why         string   `json:"why"`               // one sentence
 	Fields      []Field  `json:"fields,omitempty"`  // what differs, by the words of farm.yaml
+	Blasts      []Blast  `json:"blasts,omitempty"`  // of an Issue or a RollOut: targets that several readers see at once
+}
+
+// A Blast is a target with its blast radius: a share or a vault has no canary of
+// its own, and one change of it is seen by all its readers at the same moment.
+type Blast struct {
+	Target  string `json:"target"`
+	Readers int    `json:"readers"` // machines, 2 or more
 }
 
 // A Field is one difference in detail. A side that is not there is empty.
@@ -66,8 +74,25 @@ func Diff(from, to farm.Farm) []Change {
 	})
 	d := differ{moved: movedCAs(from, to), held: holders(to)}
 	eachPair(from.Sites, to.Sites, func(s farm.Site) string { return s.Name }, func(_ string, old, now *farm.Site) {
-		all = append(all, d.site(old, now)...)
+		for _, c := range d.site(old, now) {
+			c.Blasts = blasts(c, now)
+			all = append(all, c)
+		}
 	})
+	return all
+}
+
+// blasts are the targets of a change that several readers see at once.
+func blasts(c Change, s *farm.Site) (all []Blast) {
+	if s == nil || c.Do != Issue && c.Do != RollOut {
+		return nil
+	}
+	for _, t := range s.Targets {
+		if n := len(t.Readers()); n > 1 && slices.Contains(c.Targets, t.Name) {
+			all = append(all, Blast{t.Name, n})
+		}
+	}
+	slices.SortFunc(all, func(a, b Blast) int { return cmp.Compare(a.Target, b.Target) })
 	return all
 }
 

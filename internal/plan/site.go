@@ -75,6 +75,7 @@ func (d differ) targets(old, now *farm.Site) []Change {
 		}
 		same(alike, RollOut, now.Name, name, "it is installed in another way or place; what lies at an old place stays there",
 			differences(installed(was), installed(is)))
+		same(alike, Policy, now.Name, name, "from now on it is changed at another pace", differences(pace(was), pace(is)))
 		same(alike, Watch, now.Name, name, "it is looked at elsewhere", differences(seen(was), seen(is)))
 	})
 	var all []Change

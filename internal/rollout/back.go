@@ -240,8 +240,11 @@ func urgencyOf(r farm.Rollout, now time.Time) urgency {
 
 // presses is when so little life will be left that windows and approvals give
 // way, or zero: never.
-func (v view) presses() (t time.Time) {
-	for _, s := range v.Steps {
+func (v view) presses() time.Time { return Presses(v.Rollout) }
+
+// Presses is when r becomes Pressing; zero: never.
+func Presses(r farm.Rollout) (t time.Time) {
+	for _, s := range r.Steps {
 		for _, f := range s.From {
 			if servesFrom(s) {
 				t = earliest(t, f.NotAfter.Add(time.Second-f.NotAfter.Sub(f.NotBefore)/12))

@@ -397,6 +397,13 @@ func TestRollouts(t *testing.T) {
 			same(t, "running", running, []farm.Rollout{r})
 			of, err4 := tx.RunningRollouts(ctx, "f", "b")
 			same(t, "running of b", of, []farm.Rollout(nil))
+			steps, err := tx.StepsOf(ctx, "f", "b", "q", 0)
+			same(t, "ended steps of q", steps, ended.Steps)
+			none, err6 := tx.StepsOf(ctx, "f", "a", "a", 0) // it runs
+			same(t, "ended steps of a", none, []farm.Step(nil))
+			if err := errors.Join(err, err6); err != nil {
+				return err
+			}
 			all, err5 := tx.Rollouts(ctx, "f", "", 0)
 			same(t, "all", all, []farm.Rollout{r, ended})
 			doing, err6 := tx.Doing(ctx, "f", "g", farm.DoActivate, 0)

@@ -114,6 +114,14 @@ func (t *Tx) Step(ctx context.Context, farmName, rollout, target string) (farm.S
 		`SELECT doc FROM steps WHERE farm = ? AND rollout = ? AND target = ?`, farmName, rollout, target)
 }
 
+// StepsOf returns up to limit steps of one target in rollouts of its site that have
+// ended, newest first.
+func (t *Tx) StepsOf(ctx context.Context, farmName, site, target string, limit int) ([]farm.Step, error) {
+	return many[farm.Step](ctx, t, "steps of "+target, `SELECT s.doc FROM rollouts r
+		JOIN steps s ON s.farm = r.farm AND s.rollout = r.id AND s.target = ?
+		WHERE r.farm = ? AND r.site = ? AND r.running = 0 ORDER BY r.created DESC, r.id DESC LIMIT ?`, target, farmName, site, limited(limit))
+}
+
 // RunningRollouts returns the rollouts without an outcome, with their steps,
 // oldest first; an empty site is all of them.
 func (t *Tx) RunningRollouts(ctx context.Context, farmName, site string) ([]farm.Rollout, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 
+	"github.com/certfarm/certfarm/internal/adopt"
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/snippet"
@@ -39,4 +40,10 @@ func (c *Client) Sudoers(ctx context.Context, farmName, node string) (snippet.Sn
 // RollOver gives the account at an issuer a new key, or says what is in the way.
 func (c *Client) RollOver(ctx context.Context, farmName, issuer string) (controller.Rollover, error) {
 	return answered[controller.Rollover](ctx, c, ask{route: "roll-over", words: []string{farmName, issuer}})
+}
+
+// Adopt finds the certificate files that a node's servers use, and the lines of
+// farm.yaml for them.
+func (c *Client) Adopt(ctx context.Context, farmName, node string, a controller.AdoptAsk) (adopt.Report, error) {
+	return answered[adopt.Report](ctx, c, ask{route: "adopt", words: []string{farmName, node}, body: api.AdoptAsk{Server: a.Server, Config: a.Config}})
 }

@@ -111,9 +111,21 @@ func (c *Client) Targets(ctx context.Context, farmName, site string) ([]controll
 	return out.Targets, err
 }
 
-// Target tells of one target.
-func (c *Client) Target(ctx context.Context, farmName, target string) (controller.TargetStatus, error) {
-	return answered[controller.TargetStatus](ctx, c, ask{route: "get-target", words: []string{farmName, target}})
+// Target tells everything about a target.
+func (c *Client) Target(ctx context.Context, farmName, target string) (controller.TargetDetail, error) {
+	return answered[controller.TargetDetail](ctx, c, ask{route: "get-target", words: []string{farmName, target}})
+}
+
+// Audit looks through the whole place of a target now.
+func (c *Client) Audit(ctx context.Context, farmName, target string) (controller.Audit, error) {
+	return answered[controller.Audit](ctx, c, ask{route: "audit", words: []string{farmName, target}})
+}
+
+// TestTarget tries a target with a throw-away certificate beside what is live.
+func (c *Client) TestTarget(ctx context.Context, farmName, target string, reload bool) (controller.TargetTest, error) {
+	return answered[controller.TargetTest](ctx, c, ask{
+		route: "test-target", words: []string{farmName, target}, body: api.TargetTestAsk{Reload: reload},
+	})
 }
 
 // Retire forgets a target that is gone from farm.yaml.

@@ -8,64 +8,52 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 )
 
-// A Trouble is what is wrong with a file of a store.
-type Trouble string
-
-// The troubles.
+// The troubles that a file of a store may have.
 const (
-	Missing    Trouble = "missing"    // a name of the site has no file
-	Unreadable Trouble = "unreadable" // it cannot be read, or is no PFX
-	Password   Trouble = "password"   // it does not open with the store's password
-	Cipher     Trouble = "cipher"     // a reader cannot read it
-	Mismatch   Trouble = "mismatch"   // the key is not the leaf's
-	Expired    Trouble = "expired"
-	Uncovered  Trouble = "uncovered" // the certificate is not for the file's name
-	Shadow     Trouble = "shadow"    // it hides a wildcard that holds another certificate
-	Orphan     Trouble = "orphan"    // no site that is known has such a name
+	Missing    = "missing"    // a name of the site has no file
+	Unreadable = "unreadable" // it cannot be read, or is no PFX
+	Password   = "password"   // it does not open with the store's password
+	Cipher     = "cipher"     // a reader cannot read it
+	Mismatch   = "mismatch"   // the key is not the leaf's
+	Expired    = "expired"
+	Uncovered  = "uncovered" // the certificate is not for the file's name
+	Shadow     = "shadow"    // it hides a wildcard that holds another certificate
+	Orphan     = "orphan"    // no target that is known writes it
 )
-
-// A Finding is one thing that is wrong in a store.
-type Finding struct {
-	File    string
-	Trouble Trouble
-	Problem string // in words
-	Hint    string // what to do
-}
 
 // inspector is one audit under way.
 type inspector struct {
 	*Store
-	now    time.Time
-	ours   []string               // files of the site
-	known  []string               // files of all sites that are known, ours among them
-	opened map[string]farm.Bundle // what each readable file holds
-	all    []Finding
+	now     time.Time
+	ours    []string               // files of the target's names
+	written []string               // files that a target writes, ours among them
+	named   []string               // files of the names of all sites that are known
+	opened  map[string]farm.Bundle // what each readable file holds
+	all     []deploy.Flaw
 }
 
-// Audit looks through the whole root and changes nothing. The site's own names
-// are known; known are the names of further sites on the same store, whose files
-// are no orphans. The findings are sorted by file. An error says that the store
-// could not be looked at.
-func (d *Store) Audit(ctx context.Context, now time.Time, known ...string) ([]Finding, error) {
+// Audit looks through the whole root and changes nothing; see deploy.Auditor. The
+// files of the target's own names must be there; those of the names and places that
+// are known are no orphans. The findings are sorted by file.
+func (d *Store) Audit(ctx context.Context, a deploy.Audit) ([]deploy.Flaw, error) {
 	ours, err := filesOf(d.names)
 	if err != nil {
 		return nil, err
 	}
-	i := inspector{Store: d, now: now, ours: ours, opened: map[string]farm.Bundle{}}
-	if i.known, err = filesOf(slices.Concat(d.names, known)); err != nil {
-		return nil, err
+	i := inspector{Store: d, now: a.Now, ours: ours, written: slices.Clone(ours), opened: map[string]farm.Bundle{}}
+	for _, name := range a.Names {
+		files, _ := fileNames(name) // a name that can have no file, such as an address, hides none
+		i.named = append(i.named, files...)
 	}
-	if d.options.Canary != "" {
-		files, err := fileNames(d.options.Canary)
-		if err != nil {
-			return nil, err
-		}
-		i.known = append(i.known, files...)
+	for _, place := range slices.Concat(d.options.Places(), a.Places) {
+		_, file := split(place)
+		i.written = append(i.written, file)
 	}
 	entries, err := d.files.List(ctx, d.options.root())
 	if err != nil {
@@ -83,12 +71,12 @@ func (d *Store) Audit(ctx context.Context, now time.Time, known ...string) ([]Fi
 		}
 	}
 	i.compare(files)
-	slices.SortStableFunc(i.all, func(a, b Finding) int { return strings.Compare(a.File, b.File) })
+	slices.SortStableFunc(i.all, func(a, b deploy.Flaw) int { return strings.Compare(a.Place, b.Place) })
 	return i.all, nil
 }
 
-func (i *inspector) found(file string, t Trouble, hint, format string, args ...any) {
-	i.all = append(i.all, Finding{file, t, fmt.Sprintf(format, args...), hint})
+func (i *inspector) found(file, trouble, hint, format string, args ...any) {
+	i.all = append(i.all, deploy.Flaw{Place: file, Trouble: trouble, Problem: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // look judges a file by itself.
@@ -156,15 +144,18 @@ func (i *inspector) compare(files []string) {
 		}
 	}
 	for _, file := range files {
-		if slices.Contains(i.known, file) {
+		if slices.Contains(i.written, file) {
 			continue
 		}
 		wild := wildcardOf(file)
 		held, readable := i.opened[wild]
 		if readable && i.opened[file].Leaf != held.Leaf {
-			i.found(file, Shadow, "take it away, then readers serve "+wild, "it hides %s, which holds another certificate", wild)
+			i.found(file, Shadow, "take it away, then readers serve "+wild, "nobody renews it, and it hides %s, which holds another certificate", wild)
 			continue
 		}
-		i.found(file, Orphan, "take it away if nothing uses it; IIS may serve it to whoever asks for the name", "no site that is known has the name %s", hostOf(file))
+		if slices.Contains(i.named, file) {
+			continue
+		}
+		i.found(file, Orphan, "take it away if nothing uses it; IIS may serve it to whoever asks for the name", "no site of the farm has the name %s in this store", hostOf(file))
 	}
 }

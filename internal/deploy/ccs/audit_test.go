@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/host"
 )
@@ -19,14 +20,14 @@ func TestAudit(t *testing.T) {
 	})
 	audit := func(at time.Time, known ...string) string {
 		t.Helper()
-		found, err := s.Audit(t.Context(), at, known...)
+		found, err := s.Audit(t.Context(), deploy.Audit{Now: at, Names: known, Places: []string{"ccs /srv/certs/theirs.example.net.pfx"}})
 		must(t, err)
 		var all []string
 		for _, f := range found {
 			if f.Problem == "" || f.Hint == "" {
 				t.Errorf("%+v says too little", f)
 			}
-			all = append(all, fmt.Sprint(strings.TrimSuffix(f.File, ".pfx"), " ", f.Trouble))
+			all = append(all, fmt.Sprint(strings.TrimSuffix(f.Place, ".pfx"), " ", f.Trouble))
 		}
 		return strings.Join(all, ", ")
 	}
@@ -48,6 +49,7 @@ func TestAudit(t *testing.T) {
 	before := s.mem.Tree()
 	pfx("Old.example.org.pfx", ours, "old.example.org")
 	pfx("blog.example.net.pfx", ours, "blog.example.net")
+	pfx("theirs.example.net.pfx", ours, "theirs.example.net")
 	pfx("left.example.net.pfx", ours, "left.example.net")
 	pfx("a.example.net.pfx", encode.PFXOptions{Password: encode.NewPFXPassword()}, "a.example.net")
 	pfx("www.example.org.pfx", ours, "shop.example.net")
@@ -55,7 +57,7 @@ func TestAudit(t *testing.T) {
 	s.put(t, "readme.txt", []byte("no concern of ours"))
 	want := "a.example.net orphan, a.example.net password, b.example.net orphan, b.example.net unreadable, left.example.net orphan, " +
 		"old.example.org shadow, www.example.org uncovered"
-	if got := sorted(audit(now, "blog.example.net")); got != want {
+	if got := sorted(audit(now, "blog.example.net", "old.example.org", "192.0.2.1")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for name, data := range s.mem.Tree() {
@@ -89,12 +91,12 @@ func TestAuditOfWhatCannotBeRead(t *testing.T) {
 		}
 		return nil
 	}
-	found, err := s.Audit(t.Context(), now)
+	found, err := s.Audit(t.Context(), deploy.Audit{Now: now})
 	if err != nil || len(found) != 1 || found[0].Trouble != Unreadable {
 		t.Errorf("got %+v (%v)", found, err)
 	}
 	s.host.DieAfter(1, false)
-	if _, err := s.Audit(t.Context(), now); !errors.Is(err, host.ErrUnreachable) {
+	if _, err := s.Audit(t.Context(), deploy.Audit{Now: now}); !errors.Is(err, host.ErrUnreachable) {
 		t.Errorf("got %v", err)
 	}
 }

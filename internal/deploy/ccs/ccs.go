@@ -15,6 +15,12 @@
 // byte by byte until Discard. All names are switched or none: what was switched
 // before a failure is put back.
 //
+// A share has no canary of its own: one rename is seen by every reader. So a name
+// that no client asks for may go first:
+//
+//	switch the canary ── every reader serves it? ──yes── switch the live names
+//	                          └─ no, within interval + margin: put it back
+//
 // A rename keeps the rights of the file (on NTFS, those that it inherited where it
 // was made). This is why stagings lie in the root by default: there they inherit
 // what the readers need.
@@ -59,6 +65,7 @@ type Setup struct {
 	Password farm.Secret // of every PFX file in the store, as the readers are configured
 	Options  Options     // with defaults, found right by Facts
 	Names    []string    // of the site, where Options.Names is empty
+	Look     deploy.Look // asks the readers; nil: the canary goes live with the rest
 }
 
 // Store is one site's place in a certificate store. It is a deploy.Deployer and
@@ -68,9 +75,13 @@ type Store struct {
 	password farm.Secret
 	options  Options
 	names    []string
+	readers  deploy.Look
 }
 
-var _ deploy.Deployer = (*Store)(nil)
+var (
+	_ deploy.Deployer = (*Store)(nil)
+	_ deploy.Auditor  = (*Store)(nil)
+)
 
 // New makes the deployer of one site.
 func New(s Setup) *Store {
@@ -78,7 +89,7 @@ func New(s Setup) *Store {
 	if len(names) == 0 {
 		names = s.Names
 	}
-	return &Store{s.Files, s.Password, s.Options, names}
+	return &Store{s.Files, s.Password, s.Options, names, s.Look}
 }
 
 // Inspect reports what the site's files hold; see deploy.Deployer. A file that

@@ -91,7 +91,7 @@ func bench(t *testing.T, files Share, base string) deploytest.Bench {
 	}
 	return deploytest.Bench{
 		Host: f, Target: open("certs"), Second: open("more"), Open: opener{}.open,
-		Plain: func(t *testing.T, of deploytest.Target, b farm.Bundle) {
+		Plain: func(_ deploytest.T, of deploytest.Target, b farm.Bundle) {
 			data, err := encode.PFX(b, encode.PFXOptions{Password: secret()})
 			must(t, err)
 			for _, at := range of.Live {

@@ -22,16 +22,20 @@ func Kind() deploy.Kind {
 		Fence:    "unfenced",
 		Nodeless: true,
 		Named:    true,
+		Audits:   true,
 		Secrets: []deploy.Secret{
 			{Name: StorePassword, Doc: "the one password of all PFX files in the store, the readers' PrivateKeyPassword"},
 			{Name: AccountPassword, Doc: "password of the account that writes to the share", Optional: true},
 		},
 	}, Defaults(), func(o Options, s deploy.Setup) (deploy.Deployer, error) {
-		files, err := o.Files(s.Secrets[AccountPassword])
-		if err != nil {
-			return nil, err
+		files, given := s.Host.(Share)
+		if !given {
+			var err error
+			if files, err = o.Files(s.Secrets[AccountPassword]); err != nil {
+				return nil, err
+			}
 		}
-		return New(Setup{Files: files, Password: s.Secrets[StorePassword], Options: o}), nil
+		return New(Setup{Files: files, Password: s.Secrets[StorePassword], Options: o, Look: s.Look}), nil
 	})
 }
 

@@ -35,6 +35,7 @@ func (w waiting) Remove(ctx context.Context, name string) error {
 func (w waiting) wait(ctx context.Context, act func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTime)
 	defer cancel()
+	begin := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := act()
 		if err == nil || !w.held(err) {
@@ -45,7 +46,7 @@ func (w waiting) wait(ctx context.Context, act func() error) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("another program holds the file open, or a right is missing: %w: %w", err, ctx.Err())
+			return fmt.Errorf("another program holds the file open, or a right is missing; it was waited for for %s: %w", time.Since(begin).Round(time.Millisecond), err)
 		}
 	}
 }

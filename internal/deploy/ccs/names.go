@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/idna"
 )
@@ -65,7 +66,7 @@ func filesOf(names []string) ([]string, error) {
 // may touch: no folder in it, and no name that leads elsewhere.
 func isFileName(name string) bool {
 	base, ok := strings.CutSuffix(name, extension)
-	return ok && base != "" && !strings.HasPrefix(base, ".") && !strings.ContainsAny(name, `/\:*?"<>|`)
+	return ok && base != "" && !strings.HasPrefix(base, ".") && !strings.ContainsAny(name, `/\:*?"<>|`) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // hostOf is the name that a file is for: "*.example.com" for _.example.com.pfx.

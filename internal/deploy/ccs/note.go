@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 )
@@ -30,6 +32,7 @@ type note struct {
 	Root   string  // the folder that IIS reads
 	Folder string  // of this staging
 	New    string  // hash of what was staged
+	Leaf   string  // fingerprint of its leaf: what readers of the canary must serve
 	Files  []entry // in the order in which they are switched
 }
 
@@ -40,10 +43,21 @@ type entry struct {
 	Canary bool   `json:",omitempty"` // no client asks for it
 }
 
-func (n note) staged() string           { return join(n.Folder, stagedFile) }
-func (n note) kept(e entry) string      { return join(n.Folder, e.Prev+keptSuffix) }
-func (n note) next(e entry) string      { return join(n.Folder, e.Name+nextSuffix) }
-func (n note) live(e entry) string      { return join(n.Root, e.Name) }
+func (n note) staged() string      { return join(n.Folder, stagedFile) }
+func (n note) kept(e entry) string { return join(n.Folder, e.Prev+keptSuffix) }
+func (n note) next(e entry) string { return join(n.Folder, e.Name+nextSuffix) }
+func (n note) live(e entry) string { return join(n.Root, e.Name) }
+
+// canary is the name whose file is switched first; empty: there is none.
+func (n note) canary() string {
+	for _, e := range n.Files {
+		if e.Canary {
+			return hostOf(e.Name) // the first form of a name is the one that clients ask for
+		}
+	}
+	return ""
+}
+
 func (n note) site() (folder string)    { folder, _ = split(n.Folder); return folder }
 func (n note) generation() (own string) { _, own = split(n.Folder); return own }
 
@@ -61,16 +75,18 @@ func read(r deploy.Receipt) (note, error) {
 	if err := json.Unmarshal(r.Note, &n); err != nil {
 		return note{}, fmt.Errorf("reading a receipt: %w", err)
 	}
-	site, own := split(n.Folder)
-	_, base := split(site)
-	right := absolute(n.Root) && absolute(n.Folder) && stagingName.MatchString(own) && siteName.MatchString(base) && hashName.MatchString(n.New)
-	for _, e := range n.Files {
-		right = right && isFileName(e.Name) && (e.Prev == "" || hashName.MatchString(e.Prev))
-	}
-	if !right || len(n.Files) == 0 {
-		return note{}, fmt.Errorf("reading a receipt: it is not one of a certificate store: stage anew")
+	if !n.right() {
+		return note{}, errors.New("reading a receipt: it is not one of a certificate store: stage anew")
 	}
 	return n, nil
+}
+
+func (n note) right() bool {
+	site, own := split(n.Folder)
+	_, base := split(site)
+	wrong := func(e entry) bool { return !isFileName(e.Name) || e.Prev != "" && !hashName.MatchString(e.Prev) }
+	return absolute(n.Root) && absolute(n.Folder) && stagingName.MatchString(own) && siteName.MatchString(base) &&
+		hashName.MatchString(n.New) && hashName.MatchString(n.Leaf) && len(n.Files) > 0 && !slices.ContainsFunc(n.Files, wrong)
 }
 
 func readAll(rs []deploy.Receipt) ([]note, error) {

@@ -20,6 +20,13 @@ const (
 	Readers2019 = "2019+" // all are newer: AES-256
 )
 
+// What readers may take beyond their polling interval: to read, to load, to be
+// asked. Those that poll every second are not waited for half a minute.
+const (
+	leastMargin = 5 * time.Second
+	mostMargin  = 30 * time.Second
+)
+
 // maxInterval is the longest polling interval that is believed.
 const maxInterval = 24 * time.Hour
 
@@ -32,7 +39,7 @@ type Options struct {
 	Domain          string   `json:"domain,omitempty" doc:"domain of the account; empty: an account of the file server"`
 	Port            int      `json:"port,omitempty" doc:"port of the file server, if it is not 445"`
 	Names           []string `json:"names,omitempty" doc:"names that get a file; empty: all names of the site"`
-	Canary          string   `json:"canary,omitempty" doc:"a name that is covered and that no client asks for: its file is written first"`
+	Canary          string   `json:"canary,omitempty" doc:"a name that the certificate covers, that IIS has a binding for and that no client asks for: its file is written first, and the others when every reader serves it"`
 	Readers         string   `json:"readers" doc:"the oldest Windows that reads the store: 2016 (and older) or 2019+"`
 	PollingInterval string   `json:"polling_interval" doc:"how often the readers look for changes, as their PollingInterval says, such as 5m"`
 }
@@ -59,6 +66,9 @@ func (o Options) Places() []string {
 	files, err := filesOf(o.Names)
 	if err != nil {
 		return []string{"ccs " + o.place()}
+	}
+	if canary, err := fileNames(o.Canary); err == nil && o.Canary != "" {
+		files = append(files, canary...)
 	}
 	for i, f := range files {
 		files[i] = "ccs " + join(o.place(), f)
@@ -109,6 +119,11 @@ func (o Options) lag() time.Duration {
 		return 0 // Facts has refused it
 	}
 	return d
+}
+
+// patience is how long the readers are asked for the canary.
+func (o Options) patience() time.Duration {
+	return o.lag() + min(max(o.lag(), leastMargin), mostMargin)
 }
 
 // cipher is what all readers can read.
@@ -191,7 +206,7 @@ func (o Options) checkNames() error {
 		return &deploy.FieldError{Field: "canary", Problem: fmt.Sprintf("%q is not an exact name", o.Canary), Hint: "a name that the certificate covers and IIS has a binding for: canary: certfarm-canary.example.com"}
 	}
 	if live, err := filesOf(o.Names); err == nil && overlap(live, files) {
-		return &deploy.FieldError{Field: "canary", Problem: o.Canary + " is a live name", Hint: "a name of its own, that no client asks for"}
+		return &deploy.FieldError{Field: "canary", Problem: o.Canary + " is a live name", Hint: "a name of its own, that no client asks for; if the site must have it among its names, list the others in the option names"}
 	}
 	return nil
 }

@@ -102,6 +102,9 @@ func TestKind(t *testing.T) {
 	if err := open(map[string]farm.Secret{StorePassword: secret()}); err == nil {
 		t.Error("a share without a password passed")
 	}
-	_, err = kinds.Open("ccs", []byte(`{"path": "/srv/certs"}`), deploy.Setup{Secrets: map[string]farm.Secret{StorePassword: secret()}})
+	d, err := kinds.Open("ccs", []byte(`{"path": "/srv/certs"}`), deploy.Setup{Secrets: map[string]farm.Secret{StorePassword: secret()}})
 	must(t, err)
+	if _, ok := d.(deploy.Auditor); !ok || !kind.Audits {
+		t.Errorf("it can be looked through (%t), and says so (%t)", ok, kind.Audits)
+	}
 }

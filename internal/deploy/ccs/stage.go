@@ -46,8 +46,12 @@ func (d *Store) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, erro
 		w.undo(ctx)
 		return deploy.Receipt{}, fmt.Errorf("staging: %w", err)
 	}
-	text, err := json.Marshal(w.note)
-	return deploy.Receipt{Note: text, Lag: d.options.lag()}, err
+	r := deploy.Receipt{Lag: d.options.lag()}
+	if w.note.canary() != "" {
+		r.Wait = d.options.patience()
+	}
+	r.Note, err = json.Marshal(w.note)
+	return r, err
 }
 
 // begin checks what is to be put, before the share is asked.
@@ -147,7 +151,7 @@ func (w *work) choose() error {
 		}
 		w.pfx = data
 	}
-	w.note.New = hashOf(w.pfx)
+	w.note.New, w.note.Leaf = hashOf(w.pfx), w.bundle.Leaf
 	return nil
 }
 

@@ -176,43 +176,6 @@ func TestFilesOfNames(t *testing.T) {
 	}
 }
 
-func TestCanary(t *testing.T) {
-	const canary = "canary.example.org"
-	s := newShop(t, func(o *Options) { o.Canary = canary })
-	names := append([]string{canary}, deploytest.Names...)
-	first := s.install(t, 1, bundleFor(t, names...))
-	s.has(t, "canary.example.org.pfx", "www.example.org.pfx", "example.org.pfx")
-	must(t, s.Discard(t.Context(), first))
-	before := s.root()
-
-	r := []deploy.Receipt{s.stage(t, 2, bundleFor(t, names...))}
-	for range 2 {
-		must(t, s.Canary(t.Context(), r))
-		got := s.root()
-		if got["canary.example.org.pfx"] == before["canary.example.org.pfx"] || got["www.example.org.pfx"] != before["www.example.org.pfx"] {
-			t.Error("it is not the canary alone that was switched")
-		}
-	}
-	must(t, s.Restore(t.Context(), r))
-	if !maps.Equal(before, s.root()) {
-		t.Error("the canary is not what it was")
-	}
-	calls := len(s.host.Calls())
-	must(t, s.Activate(t.Context(), r))
-	var renames []string
-	for _, call := range s.host.Calls()[calls:] {
-		if name, ok := strings.CutPrefix(call, "rename "); ok {
-			renames = append(renames, path.Base(name))
-		}
-	}
-	if len(renames) != 3 || renames[0] != "canary.example.org.pfx.next" {
-		t.Errorf("switched %q", renames)
-	}
-	if _, err := s.Stage(t.Context(), deploy.Stage{Site: "shop", Bundles: []farm.Bundle{bundleFor(t, deploytest.Names...)}}); err == nil {
-		t.Error("a certificate that does not cover the canary passed")
-	}
-}
-
 // What is live already is not written again: every reader would load it anew.
 func TestSameCertificateIsLeftAlone(t *testing.T) {
 	s, b := newShop(t, plain), bundleFor(t, deploytest.Names...)
@@ -308,6 +271,7 @@ func TestForgedReceipts(t *testing.T) {
 		"no PFX":             func(n *note) { n.Files[0].Name = "web.config" },
 		"a hidden file":      func(n *note) { n.Files[0].Name = ".pfx" },
 		"no hash":            func(n *note) { n.New = "x" },
+		"no leaf":            func(n *note) { n.Leaf = "x" },
 		"a kept file":        func(n *note) { n.Files[0].Prev = "../x" },
 	} {
 		forged := n

@@ -18,14 +18,18 @@ type step struct {
 	entry entry
 }
 
-// Activate switches all files of all receipts, canaries first, or none; see
-// deploy.Deployer. Readers see it after the receipts' lag.
+// Activate switches all files of all receipts, or none; see deploy.Deployer. If
+// there are canaries, they go first, and the live names when every reader serves
+// them. Readers see it after the receipts' lag.
 func (d *Store) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	all, err := readAll(rs)
 	if err != nil {
 		return err
 	}
-	if err := d.forward(ctx, all, func(entry) bool { return true }); err != nil {
+	if err := d.first(ctx, all); err != nil {
+		return fmt.Errorf("activating: %w", err)
+	}
+	if _, err := d.forward(ctx, all, func(entry) bool { return true }); err != nil {
 		return fmt.Errorf("activating: %w", err)
 	}
 	for _, n := range all {
@@ -36,43 +40,30 @@ func (d *Store) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	return nil
 }
 
-// Canary switches the canary files alone, so that every reader can be probed for
-// them before a client asks for anything new. Activate and Restore go on from
-// there. Without the option canary it does nothing.
-func (d *Store) Canary(ctx context.Context, rs []deploy.Receipt) error {
-	all, err := readAll(rs)
-	if err != nil {
-		return err
-	}
-	if err := d.forward(ctx, all, func(e entry) bool { return e.Canary }); err != nil {
-		return fmt.Errorf("activating the canary: %w", err)
-	}
-	return nil
-}
-
-// forward switches the files that are meant: everything is looked at, and lies
-// on the server's disk, before the first rename.
-func (d *Store) forward(ctx context.Context, all []note, meant func(entry) bool) error {
+// forward switches the files that are meant, and says how many others are not
+// switched yet. Everything is looked at, and lies on the server's disk, before the
+// first rename.
+func (d *Store) forward(ctx context.Context, all []note, meant func(entry) bool) (left int, err error) {
 	var steps []step
 	for _, n := range all {
-		todo, err := d.due(ctx, n, meant)
+		todo, others, err := d.due(ctx, n, meant)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		steps = append(steps, todo...)
+		steps, left = append(steps, todo...), left+others
 	}
 	for _, n := range all {
 		if err := d.files.Write(ctx, join(n.site(), activeFile), []byte(n.generation()+"\n"), private); err != nil {
-			return fmt.Errorf("noting what is made live: %w", err)
+			return 0, fmt.Errorf("noting what is made live: %w", err)
 		}
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return order(a.entry) - order(b.entry) })
 	for i, s := range steps {
 		if err := d.move(ctx, s.note, s.entry, s.note.New); err != nil {
-			return errors.Join(err, d.putBack(ctx, steps[:i+1]))
+			return 0, errors.Join(err, d.putBack(ctx, steps[:i+1]))
 		}
 	}
-	return nil
+	return left, nil
 }
 
 // order is low for what is switched first.
@@ -83,32 +74,34 @@ func order(e entry) int {
 	return 1
 }
 
-// due lists the files of a staging that are not live yet, and prepares them.
-func (d *Store) due(ctx context.Context, n note, meant func(entry) bool) ([]step, error) {
+// due lists the files of a staging that are meant and not live yet, prepares them,
+// and counts the others that are not.
+func (d *Store) due(ctx context.Context, n note, meant func(entry) bool) (steps []step, others int, err error) {
 	data, err := d.fetch(ctx, n.staged(), n.New)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var steps []step
 	for _, e := range n.Files {
 		live, err := d.live(ctx, n.Root, e.Name)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		switch hash := hashOf(live); {
 		case hash == n.New:
 		case hash != e.Prev:
-			return nil, fmt.Errorf("%s: %w", e.Name, errChanged)
+			return nil, 0, fmt.Errorf("%s: %w", e.Name, errChanged)
 		case meant(e):
 			steps = append(steps, step{n, e})
+		default:
+			others++
 		}
 	}
 	for _, s := range steps {
 		if err := d.files.Write(ctx, n.next(s.entry), data, private); err != nil {
-			return nil, fmt.Errorf("preparing %s: %w", s.entry.Name, err)
+			return nil, 0, fmt.Errorf("preparing %s: %w", s.entry.Name, err)
 		}
 	}
-	return steps, nil
+	return steps, others, nil
 }
 
 // move is the switch of one file, to what was prepared. It is read back: what

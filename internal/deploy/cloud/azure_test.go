@@ -18,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/deploy/cloud/azurefake"
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
@@ -56,12 +57,12 @@ func TestKeyVault(t *testing.T) {
 	for _, format := range []string{"pfx", "pem"} {
 		t.Run(format, func(t *testing.T) {
 			deploytest.Run(t, func(t *testing.T) deploytest.Bench {
-				v := newAzureVault()
+				v := azurefake.New()
 				over := newWire(v)
 				return deploytest.Bench{
 					Host: over.faulty, Target: deploytest.Target{Deployer: azure(t, line(over), format)},
-					Empty: func(*testing.T) { v.versions, v.deleted = nil, false },
-					Plain: func(t *testing.T, _ deploytest.Target, b farm.Bundle) { v.puts(t, b) },
+					Empty: func(deploytest.T) { v.Versions, v.Deleted = nil, false },
+					Plain: func(_ deploytest.T, _ deploytest.Target, b farm.Bundle) { must(t, v.Put(b)) },
 				}
 			})
 		})
@@ -69,7 +70,7 @@ func TestKeyVault(t *testing.T) {
 }
 
 func TestKeyVaultImportsOnce(t *testing.T) {
-	v := newAzureVault()
+	v := azurefake.New()
 	d := azure(t, line(newWire(v)), "")
 	b := deploytest.NewBundle(t, farm.RSA2048)
 	r := install(t, d, b)
@@ -78,25 +79,25 @@ func TestKeyVaultImportsOnce(t *testing.T) {
 	}
 	must(t, d.Activate(t.Context(), []deploy.Receipt{r}))
 	install(t, d, b)
-	if len(v.versions) != 1 {
-		t.Errorf("the same leaf was imported %d times", len(v.versions))
+	if len(v.Versions) != 1 {
+		t.Errorf("the same leaf was imported %d times", len(v.Versions))
 	}
 	for name, want := range map[string]string{tagFarm: "lab", tagSite: "shop", tagVersion: b.Version, tagLeaf: b.Leaf} {
-		if got := tag(v.versions[0].tags, name); got != want {
+		if got := tag(v.Versions[0].Tags, name); got != want {
 			t.Errorf("tag %s is %q, not %q", name, got, want)
 		}
 	}
 }
 
 func TestKeyVaultKeepsToItsOwn(t *testing.T) {
-	v := newAzureVault()
+	v := azurefake.New()
 	d := azure(t, line(newWire(v)), "")
 	install(t, d, deploytest.NewBundle(t, farm.EC256))
 	next := deploytest.NewBundle(t, farm.EC256)
 	r, err := d.Stage(t.Context(), stageOf(next))
 	must(t, err)
 	person := deploytest.NewBundle(t, farm.EC256)
-	v.puts(t, person)
+	must(t, v.Put(person))
 	for _, err := range []error{d.Activate(t.Context(), []deploy.Receipt{r}), d.Restore(t.Context(), []deploy.Receipt{r})} {
 		if !errors.Is(err, errForeign) {
 			t.Errorf("got %v", err)
@@ -104,23 +105,23 @@ func TestKeyVaultKeepsToItsOwn(t *testing.T) {
 	}
 	holds(t, d, person.Leaf)
 	other := stageOf(next)
-	v.versions[len(v.versions)-1].tags = map[string]*string{tagSite: new("blog"), tagFarm: new("lab")}
+	v.Versions[len(v.Versions)-1].Tags = map[string]*string{tagSite: new("blog"), tagFarm: new("lab")}
 	_, err = d.Stage(t.Context(), other)
 	says(t, err, []string{"belongs to the site blog", `"lab"`})
-	v.versions[len(v.versions)-1].tags = nil
-	v.issuer = "DigiCert"
+	v.Versions[len(v.Versions)-1].Tags = nil
+	v.Issuer = "DigiCert"
 	_, err = d.Stage(t.Context(), other)
 	says(t, err, []string{"renews this certificate itself", "DigiCert"})
-	v.issuer = "Self"
-	v.versions[len(v.versions)-1].disabled = true
+	v.Issuer = "Self"
+	v.Versions[len(v.Versions)-1].Disabled = true
 	_, err = d.Stage(t.Context(), other)
 	says(t, err, []string{"disabled"})
 }
 
 func TestKeyVaultWayBack(t *testing.T) {
-	v := newAzureVault()
+	v := azurefake.New()
 	old, next := deploytest.NewBundle(t, farm.EC256), deploytest.NewBundle(t, farm.EC256)
-	v.puts(t, old)
+	must(t, v.Put(old))
 	shut := func(r *http.Request) *http.Response {
 		if strings.HasPrefix(r.URL.Path, "/secrets/") {
 			return refusal(http.StatusForbidden, "ForbiddenByRbac", "no")
@@ -128,7 +129,7 @@ func TestKeyVaultWayBack(t *testing.T) {
 		return nil
 	}
 	over := newWire(v)
-	v.answer = shut
+	v.Answer = shut
 	_, err := azure(t, line(over), "").Stage(t.Context(), stageOf(next))
 	says(t, err, []string{"could not be put back", "secrets/get", "undo: false", "ForbiddenByRbac"})
 	r, err := azure(t, line(over), "no undo").Stage(t.Context(), stageOf(next))
@@ -137,27 +138,27 @@ func TestKeyVaultWayBack(t *testing.T) {
 		t.Error("it does not say that there is no way back")
 	}
 	d := azure(t, line(over), "")
-	v.answer = nil
+	v.Answer = nil
 	r = install(t, d, next)
 	holds(t, d, next.Leaf)
 	must(t, d.Restore(t.Context(), []deploy.Receipt{r})) // from the secret
 	holds(t, d, old.Leaf)
 	r = install(t, d, next)
 	d.forget()
-	v.answer = shut
+	v.Answer = shut
 	says(t, d.Restore(t.Context(), []deploy.Receipt{r}), []string{"getting", "403"})
 }
 
 func TestKeyVaultDeleted(t *testing.T) {
-	v := newAzureVault()
+	v := azurefake.New()
 	over := newWire(v)
-	v.puts(t, deploytest.NewBundle(t, farm.EC256))
-	v.deleted = true
+	must(t, v.Put(deploytest.NewBundle(t, farm.EC256)))
+	v.Deleted = true
 	next := deploytest.NewBundle(t, farm.EC256)
 	_, err := azure(t, line(over), "").Stage(t.Context(), stageOf(next))
 	says(t, err, []string{"was deleted", "recover: true", "purge"})
 	for n := range 12 { // cut the activation after each of its calls
-		v.deleted, v.slow = true, 2
+		v.Deleted, v.Slow = true, 2
 		d := azure(t, line(over), "recover")
 		holds(t, d)
 		r, err := d.Stage(t.Context(), stageOf(next))
@@ -165,14 +166,14 @@ func TestKeyVaultDeleted(t *testing.T) {
 		over.faulty.DieAfter(n, n%2 == 0)
 		_ = d.Activate(t.Context(), []deploy.Receipt{r}) // may fail
 		over.faulty.Mend()
-		v.slow = 0
+		v.Slow = 0
 		must(t, d.Activate(t.Context(), []deploy.Receipt{r}))
 		holds(t, d, next.Leaf)
 		must(t, d.Restore(t.Context(), []deploy.Receipt{r}))
 		if in, err := d.Inspect(t.Context()); err != nil || !in.Placeholder {
 			t.Fatalf("after %d calls: %+v, %v", n, in, err)
 		}
-		v.versions = v.versions[:1]
+		v.Versions = v.Versions[:1]
 	}
 }
 
@@ -202,14 +203,14 @@ func TestKeyVaultRefusals(t *testing.T) {
 		"quotes us all": {http.StatusBadRequest, "quoted", []string{"400", "[secret]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := newAzureVault()
+			v := azurefake.New()
 			d := azure(t, line(newWire(v)), "")
 			old := deploytest.NewBundle(t, farm.EC256)
 			install(t, d, old)
 			r, err := d.Stage(t.Context(), stageOf(next))
 			must(t, err)
 			var sent farm.Secret
-			v.answer = func(r *http.Request) *http.Response {
+			v.Answer = func(r *http.Request) *http.Response {
 				if r.Method != http.MethodPost || r.Header.Get("Authorization") == "" {
 					return nil
 				}
@@ -239,17 +240,17 @@ func TestKeyVaultRefusals(t *testing.T) {
 			if took := time.Since(began); took > 2*time.Second {
 				t.Errorf("it waited %s for what could not come in time", took)
 			}
-			v.answer = nil
+			v.Answer = nil
 			holds(t, d, old.Leaf)
 		})
 	}
 }
 
 func TestKeyVaultWaitsAsAsked(t *testing.T) {
-	v := newAzureVault()
+	v := azurefake.New()
 	d := azure(t, line(newWire(v)), "")
 	throttled := 0
-	v.answer = func(r *http.Request) *http.Response {
+	v.Answer = func(r *http.Request) *http.Response {
 		if r.Method != http.MethodPost || r.Header.Get("Authorization") == "" || throttled > 0 {
 			return nil
 		}
@@ -269,7 +270,7 @@ func TestKeyVaultWaitsAsAsked(t *testing.T) {
 
 func TestKeyVaultSignIn(t *testing.T) {
 	canary := farm.NewSecret([]byte("canary-of-a-client-secret-0123456789"))
-	l := line(newWire(newAzureVault()))
+	l := line(newWire(azurefake.New()))
 	credential := &azfake.TokenCredential{}
 	credential.SetError(&azidentity.AuthenticationFailedError{RawResponse: &http.Response{Status: "401 Unauthorized", StatusCode: 401, Request: &http.Request{}, Body: http.NoBody}})
 	l.credential = credential
@@ -339,7 +340,7 @@ func TestKeyVaultOptions(t *testing.T) {
 }
 
 func TestWithoutRecordsNothingIsStaged(t *testing.T) {
-	d, err := newKeyVault(keyVault{Format: "pfx", Vault: "https://shop.vault.azure.net", Certificate: "shop"}, deploy.Setup{}, line(newWire(newAzureVault())))
+	d, err := newKeyVault(keyVault{Format: "pfx", Vault: "https://shop.vault.azure.net", Certificate: "shop"}, deploy.Setup{}, line(newWire(azurefake.New())))
 	must(t, err)
 	_, err = d.Stage(t.Context(), stageOf(deploytest.NewBundle(t, farm.EC256)))
 	says(t, err, []string{"nothing that could give the certificate again"})

@@ -35,20 +35,22 @@ const (
 	maxNote   = 4 << 10
 )
 
-// caller is the Deployer of a webhook.
+// caller is the Deployer of what acts by itself and is told by calls: a webhook, a
+// command.
 type caller struct {
-	url, identity string
-	deliver       bool
-	hmac          farm.Secret
-	client        *http.Client
-	lag           time.Duration
-	farm          string
+	identity    string
+	deliver     bool
+	lag         time.Duration
+	farm, place string
+	secret      farm.Secret // what no error may hold, beside the keys
+	send        func(context.Context, call) (reply, error)
 }
 
-// A call is the body of a request.
+// A call is the body of a request, or what a command reads.
 type call struct {
 	Verb    string     `json:"verb"` // inspect, stage, activate, restore or discard
 	Farm    string     `json:"farm,omitempty"`
+	Place   string     `json:"place,omitempty"` // exec: which of the command's places is meant
 	Site    string     `json:"site,omitempty"`
 	Version string     `json:"version,omitempty"`
 	Epoch   int64      `json:"epoch,omitempty"` // grows; a call with a smaller one than was seen is from a controller that was relieved
@@ -64,7 +66,7 @@ type callLeaf struct {
 	Key         string       `json:"key,omitempty"`   // PEM, PKCS#8: stage, if deliver
 }
 
-// A reply is what a receiver answers, with a status of 200.
+// A reply is what a receiver answers with a status of 200, and what a command prints.
 type reply struct {
 	OK          bool     `json:"ok"`
 	Error       string   `json:"error"`       // why not
@@ -190,15 +192,22 @@ func (c *caller) each(ctx context.Context, verb string, rs []deploy.Receipt) err
 
 // call makes one call. Secrets are what no error may hold, beside our own.
 func (c *caller) call(ctx context.Context, what call, secrets ...farm.Secret) (reply, error) {
-	what.Farm = c.farm
+	what.Farm, what.Place = c.farm, c.place
 	r, err := c.send(ctx, what)
 	if err != nil {
-		return r, clean(fmt.Errorf("%s %s: %w", what.Verb, c.identity, err), append(secrets, c.hmac)...)
+		return r, clean(fmt.Errorf("%s %s: %w", what.Verb, c.identity, err), append(secrets, c.secret)...)
 	}
 	return r, nil
 }
 
-func (c *caller) send(ctx context.Context, what call) (r reply, err error) {
+// hookLine sends the calls of a webhook.
+type hookLine struct {
+	url    string
+	hmac   farm.Secret
+	client *http.Client
+}
+
+func (c hookLine) send(ctx context.Context, what call) (r reply, err error) {
 	body, err := json.Marshal(what)
 	if err != nil {
 		return r, err

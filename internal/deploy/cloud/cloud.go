@@ -1,5 +1,5 @@
 // Package cloud has the kinds of target that are no place on a node: vaults and
-// services, reached over HTTP.
+// services, reached over HTTP; and commands of your own, which may be on one.
 //
 // Its invariant is: what is live changes in Activate and Restore alone, and only
 // from what Stage saw to what was staged, or back. What somebody else put there in
@@ -19,6 +19,7 @@ import "github.com/certfarm/certfarm/internal/deploy"
 // All lists the kinds of this package. To add one, write its file and name it here.
 func All() []deploy.Kind {
 	return []deploy.Kind{
+		Exec(),
 		KeyVault(),
 		Vault(),
 		Webhook(),

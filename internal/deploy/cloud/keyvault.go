@@ -115,6 +115,7 @@ func openKeyVault(o keyVault, s deploy.Setup) (deploy.Deployer, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.Transport = newClient(s.Wire.Around(t)) // signing in is no call of a step
 	return newKeyVault(o, s, vaultLine{credential, options, recoverEvery})
 }
 

@@ -117,7 +117,7 @@ func openVault(o vault, s deploy.Setup) (deploy.Deployer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newVault(o, s, newClient(t))
+	return newVault(o, s, newClient(s.Wire.Around(t)))
 }
 
 // credentials are those of the setup that o signs in with.

@@ -42,10 +42,10 @@ func TestVault(t *testing.T) {
 				over := newWire(handler{s})
 				b := deploytest.Bench{
 					Host: over.faulty, Target: deploytest.Target{Deployer: kv(t, s, over)},
-					Empty: func(*testing.T) { s.versions = nil },
+					Empty: func(deploytest.T) { s.versions = nil },
 				}
 				if version == 2 { // version 1 has nothing to go back to what is not from here
-					b.Plain = func(t *testing.T, _ deploytest.Target, b farm.Bundle) { s.puts(t, b) }
+					b.Plain = func(_ deploytest.T, _ deploytest.Target, b farm.Bundle) { s.puts(t, b) }
 				}
 				return b
 			})

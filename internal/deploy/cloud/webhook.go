@@ -40,7 +40,7 @@ func (o webhook) Facts() (identity, group string, err error) {
 	if o.Deliver && u.Scheme != "https" {
 		return "", "", &deploy.FieldError{Field: "url", Problem: "a private key would cross the network in the clear", Hint: "https, with ca if its certificate is from a CA of your own"}
 	}
-	_, err1 := o.timeout()
+	_, err1 := timeoutOf(o.Timeout)
 	_, err2 := newGuard(o.AllowPrivate)
 	_, err3 := lagOf(o.Lag)
 	if err := first(err1, err2, err3, checkRoots("ca", o.CA)); err != nil {
@@ -51,10 +51,11 @@ func (o webhook) Facts() (identity, group string, err error) {
 	return identity, identity, nil
 }
 
-func (o webhook) timeout() (time.Duration, error) {
-	d, err := time.ParseDuration(o.Timeout)
+// timeoutOf reads the option timeout.
+func timeoutOf(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
 	if err != nil || d < minTimeout || d > maxTimeout {
-		return 0, &deploy.FieldError{Field: "timeout", Problem: fmt.Sprintf("%q is no time from %s to %s", o.Timeout, minTimeout, maxTimeout), Hint: "as in 30s"}
+		return 0, &deploy.FieldError{Field: "timeout", Problem: fmt.Sprintf("%q is no time from %s to %s", text, minTimeout, maxTimeout), Hint: "as in 30s"}
 	}
 	return d, nil
 }
@@ -92,10 +93,10 @@ func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deplo
 	if n := len(key.Reveal()); n < minHMAC {
 		return nil, fmt.Errorf("opening %s: the secret hmac has %d bytes, and needs %d: make one with `openssl rand -hex 32`", identity, n, minHMAC)
 	}
-	c := &caller{url: o.URL, identity: identity, deliver: o.Deliver, hmac: key, client: newClient(over)}
-	if c.client.Timeout, err = o.timeout(); err != nil {
+	line := hookLine{o.URL, key, newClient(over)}
+	if line.client.Timeout, err = timeoutOf(o.Timeout); err != nil {
 		return nil, err
 	}
-	c.lag, err = lagOf(o.Lag)
-	return c, err
+	lag, err := lagOf(o.Lag)
+	return &caller{identity: identity, deliver: o.Deliver, lag: lag, secret: key, send: line.send}, err
 }

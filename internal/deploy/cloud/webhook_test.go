@@ -114,7 +114,7 @@ func TestWebhook(t *testing.T) {
 				over := newWire(handler{h})
 				return deploytest.Bench{
 					Host: over.faulty, Target: deploytest.Target{Deployer: hooked(t, over, func(o *webhook) { o.Deliver = deliver })},
-					Empty: func(*testing.T) { h.live, h.staged = nil, map[string][]string{} },
+					Empty: func(deploytest.T) { h.live, h.staged = nil, map[string][]string{} },
 				}
 			})
 		})

@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
@@ -20,7 +19,7 @@ const maxCalls = 150
 
 // watch checks after every call from now on that the live paths hold complete,
 // matching pairs. Before the first installation nothing need be there.
-func (b Bench) watch(t *testing.T, of Target) {
+func (b Bench) watch(t T, of Target) {
 	t.Helper()
 	began := false
 	b.Host.After = func() {
@@ -49,7 +48,7 @@ func last(calls []string) string {
 }
 
 // whole checks that the live paths hold matching pairs now.
-func (b Bench) whole(t *testing.T, of Target) {
+func (b Bench) whole(t T, of Target) {
 	t.Helper()
 	for _, pair := range of.Live {
 		chain, key, err := b.read(t, pair)
@@ -60,7 +59,7 @@ func (b Bench) whole(t *testing.T, of Target) {
 }
 
 // read is what the live paths of a leaf hold, PEM.
-func (b Bench) read(t *testing.T, pair [2]string) (chain, key []byte, err error) {
+func (b Bench) read(t T, pair [2]string) (chain, key []byte, err error) {
 	t.Helper()
 	chain, err1 := b.Host.Linked.Read(t.Context(), pair[0])
 	if b.Open != nil && err1 == nil {
@@ -72,7 +71,7 @@ func (b Bench) read(t *testing.T, pair [2]string) (chain, key []byte, err error)
 
 // each runs prepare, cuts step after each of its calls in turn, before the call
 // and after it with the answer lost, and then lets check go on.
-func (b Bench) each(t *testing.T, prepare func() (step func() error, check func())) {
+func (b Bench) each(t T, prepare func() (step func() error, check func())) {
 	t.Helper()
 	for _, lost := range []bool{false, true} {
 		for n := 0; ; n++ {
@@ -96,7 +95,7 @@ func (b Bench) each(t *testing.T, prepare func() (step func() error, check func(
 
 func one(r deploy.Receipt) []deploy.Receipt { return []deploy.Receipt{r} }
 
-func cutAndFinish(t *testing.T, b Bench) {
+func cutAndFinish(t T, b Bench) {
 	b.watch(t, b.Target)
 	b.each(t, func() (func() error, func()) {
 		b.install(t, b.Target)
@@ -109,7 +108,7 @@ func cutAndFinish(t *testing.T, b Bench) {
 	})
 }
 
-func cutAndUndo(t *testing.T, b Bench) {
+func cutAndUndo(t T, b Bench) {
 	b.watch(t, b.Target)
 	b.each(t, func() (func() error, func()) {
 		old := b.install(t, b.Target)
@@ -123,7 +122,7 @@ func cutAndUndo(t *testing.T, b Bench) {
 	})
 }
 
-func cutFirst(t *testing.T, b Bench) {
+func cutFirst(t T, b Bench) {
 	b.each(t, func() (func() error, func()) {
 		b.clear(t, b.Target)
 		r := b.Target.stage(t, 1, bundle(t))
@@ -138,9 +137,9 @@ func cutFirst(t *testing.T, b Bench) {
 	})
 }
 
-func cutPlain(t *testing.T, b Bench) {
+func cutPlain(t T, b Bench) {
 	if b.Plain == nil {
-		t.Skip("not for a kind that takes over nothing")
+		t.Skipf("not for a kind that takes over nothing")
 	}
 	b.each(t, func() (func() error, func()) {
 		b.Host.After = nil
@@ -159,7 +158,7 @@ func cutPlain(t *testing.T, b Bench) {
 	})
 }
 
-func cutRestore(t *testing.T, b Bench) {
+func cutRestore(t T, b Bench) {
 	b.watch(t, b.Target)
 	b.each(t, func() (func() error, func()) {
 		old := b.install(t, b.Target)
@@ -172,7 +171,7 @@ func cutRestore(t *testing.T, b Bench) {
 	})
 }
 
-func cutStage(t *testing.T, b Bench) {
+func cutStage(t T, b Bench) {
 	b.watch(t, b.Target)
 	old := b.install(t, b.Target)
 	b.each(t, func() (func() error, func()) {
@@ -189,7 +188,7 @@ func cutStage(t *testing.T, b Bench) {
 	})
 }
 
-func fullDisk(t *testing.T, b Bench) {
+func fullDisk(t T, b Bench) {
 	b.watch(t, b.Target)
 	for _, first := range []bool{true, false} {
 		var old []farm.Bundle
@@ -210,7 +209,7 @@ func fullDisk(t *testing.T, b Bench) {
 				break
 			}
 			if n == maxCalls {
-				t.Fatal("it never ends")
+				t.Fatalf("it never ends")
 			}
 		}
 	}
@@ -218,7 +217,7 @@ func fullDisk(t *testing.T, b Bench) {
 
 // tree is every file and link on the host that has to do with a target: below
 // the folders of its live paths, and below every folder that links lead to.
-func (b Bench) tree(t *testing.T, of Target) map[string]string {
+func (b Bench) tree(t T, of Target) map[string]string {
 	t.Helper()
 	tree := map[string]string{}
 	for _, pair := range of.Live {
@@ -232,7 +231,7 @@ func (b Bench) tree(t *testing.T, of Target) map[string]string {
 	return tree
 }
 
-func (b Bench) walk(t *testing.T, folder string, tree map[string]string) {
+func (b Bench) walk(t T, folder string, tree map[string]string) {
 	t.Helper()
 	entries, err := b.Host.Linked.List(t.Context(), folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -255,7 +254,7 @@ func (b Bench) walk(t *testing.T, folder string, tree map[string]string) {
 	}
 }
 
-func (b Bench) same(t *testing.T, before, after map[string]string) {
+func (b Bench) same(t T, before, after map[string]string) {
 	t.Helper()
 	if !maps.Equal(before, after) {
 		t.Errorf("there was %q, now there is %q", names(before), names(after))
@@ -265,7 +264,7 @@ func (b Bench) same(t *testing.T, before, after map[string]string) {
 func names(tree map[string]string) []string { return slices.Sorted(maps.Keys(tree)) }
 
 // clear makes a target as new.
-func (b Bench) clear(t *testing.T, of Target) {
+func (b Bench) clear(t T, of Target) {
 	t.Helper()
 	if b.Empty != nil {
 		b.Empty(t)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
@@ -34,24 +33,20 @@ type Bench struct {
 	// paths, so what the contract says of files is nothing it could keep or break:
 	// bytes changed on their way to a disk, and the copy of the version before. Its
 	// calls go through Host.Run. Nil: the kind writes files.
-	Empty  func(t *testing.T)
+	Empty  func(t T)
 	Test   string // the command that tests, as one line; empty: the kind has none
 	Reload string
 	// Plain are files that a person put at the target's live paths before we
 	// came; nil where a kind takes over nothing.
-	Plain func(t *testing.T, of Target, b farm.Bundle)
+	Plain func(t T, of Target, b farm.Bundle)
+	// Bare says that the server runs without a certificate: a first installation goes
+	// back to nothing, and needs no placeholder.
+	Bare bool
 	// Open takes chain and key, PEM, out of a live file; nil: the files are PEM.
 	Open func(data []byte) (chain, key []byte, err error)
 }
 
-// Run holds a kind of deployer to the contract.
-func Run(t *testing.T, fresh func(t *testing.T) Bench) {
-	for name, rule := range rules {
-		t.Run(name, func(t *testing.T) { rule(t, fresh(t)) })
-	}
-}
-
-var rules = map[string]func(*testing.T, Bench){
+var rules = map[string]func(T, Bench){
 	"an empty target holds nothing":                            emptyHoldsNothing,
 	"staging changes nothing live":                             stagingChangesNothing,
 	"activating makes the staged certificate live":             activatingMakesLive,
@@ -86,21 +81,21 @@ var rules = map[string]func(*testing.T, Bench){
 	"a hanging node ends with the context":                     hanging,
 }
 
-func emptyHoldsNothing(t *testing.T, b Bench) { b.Target.holds(t) }
+func emptyHoldsNothing(t T, b Bench) { b.Target.holds(t) }
 
-func stagingChangesNothing(t *testing.T, b Bench) {
+func stagingChangesNothing(t T, b Bench) {
 	old := b.install(t, b.Target)
 	b.Target.stage(t, 2, bundle(t))
 	b.Target.holds(t, old)
 }
 
-func activatingMakesLive(t *testing.T, b Bench) {
+func activatingMakesLive(t T, b Bench) {
 	b.watch(t, b.Target)
 	b.install(t, b.Target)
 	b.Target.holds(t, b.install(t, b.Target))
 }
 
-func repeatable(t *testing.T, b Bench) {
+func repeatable(t T, b Bench) {
 	b.watch(t, b.Target)
 	old, next := b.install(t, b.Target), bundle(t)
 	b.Target.stage(t, 2, next)
@@ -121,35 +116,47 @@ func repeatable(t *testing.T, b Bench) {
 	}
 }
 
-func restoreUnactivated(t *testing.T, b Bench) {
+func restoreUnactivated(t T, b Bench) {
 	old := b.install(t, b.Target)
 	b.Target.restore(t, b.Target.stage(t, 2, bundle(t)))
 	b.Target.holds(t, old)
 }
 
-func restoreFirst(t *testing.T, b Bench) {
+func restoreFirst(t T, b Bench) {
 	r := b.Target.stage(t, 1, bundle(t))
 	b.Target.activate(t, r)
 	b.Target.restore(t, r)
-	b.Target.holdsPlaceholder(t)
-	b.whole(t, b.Target)
+	b.backToNone(t)
+	if !b.Bare {
+		b.whole(t, b.Target)
+	}
 }
 
-func installAfterPlaceholder(t *testing.T, b Bench) {
+func installAfterPlaceholder(t T, b Bench) {
 	r := b.Target.stage(t, 1, bundle(t))
 	b.Target.activate(t, r)
 	b.Target.restore(t, r)
 	must(t, b.Target.Deployer.Discard(t.Context(), r))
-	b.Target.holdsPlaceholder(t)
+	b.backToNone(t)
 	b.Target.holds(t, b.install(t, b.Target))
 }
 
-func refusedTest(t *testing.T, b Bench)   { b.refused(t, b.Test) }
-func refusedReload(t *testing.T, b Bench) { b.refused(t, b.Reload) }
+// backToNone checks what a first installation goes back to.
+func (b Bench) backToNone(t T) {
+	t.Helper()
+	if b.Bare {
+		b.Target.holds(t)
+		return
+	}
+	b.Target.holdsPlaceholder(t)
+}
 
-func (b Bench) refused(t *testing.T, command string) {
+func refusedTest(t T, b Bench)   { b.refused(t, b.Test) }
+func refusedReload(t T, b Bench) { b.refused(t, b.Reload) }
+
+func (b Bench) refused(t T, command string) {
 	if command == "" {
-		t.Skip("not for a kind that runs no such command")
+		t.Skipf("not for a kind that runs no such command")
 	}
 	b.watch(t, b.Target)
 	old := b.install(t, b.Target)
@@ -161,10 +168,10 @@ func (b Bench) refused(t *testing.T, command string) {
 	b.refuse(command, refusals)
 	before := b.ran(b.Reload)
 	if err := b.Target.Deployer.Activate(t.Context(), []deploy.Receipt{r}); err == nil {
-		t.Fatal("a refusal is no error")
+		t.Fatalf("a refusal is no error")
 	}
 	if command == b.Test && b.ran(b.Reload) != before {
-		t.Error("it was reloaded although the test refused")
+		t.Errorf("it was reloaded although the test refused")
 	}
 	b.Host.Mend()
 	b.Target.holds(t, old)
@@ -190,24 +197,24 @@ func (b Bench) ran(command string) (n int) {
 	return n
 }
 
-func brokenBefore(t *testing.T, b Bench) {
+func brokenBefore(t T, b Bench) {
 	if b.Test == "" {
-		t.Skip("not for a kind without a config test")
+		t.Skipf("not for a kind without a config test")
 	}
 	old := b.install(t, b.Target)
 	before := b.tree(t, b.Target)
 	b.refuse(b.Test, 1)
 	if _, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, bundle(t))); err == nil {
-		t.Fatal("a broken config passed")
+		t.Fatalf("a broken config passed")
 	}
 	b.Host.Mend()
 	b.Target.holds(t, old)
 	b.same(t, before, b.tree(t, b.Target))
 }
 
-func plainFiles(t *testing.T, b Bench) {
+func plainFiles(t T, b Bench) {
 	if b.Plain == nil {
-		t.Skip("not for a kind that takes over nothing")
+		t.Skipf("not for a kind that takes over nothing")
 	}
 	old, next := bundle(t), bundle(t)
 	b.Plain(t, b.Target, old)
@@ -221,9 +228,9 @@ func plainFiles(t *testing.T, b Bench) {
 	b.Target.holds(t, old)
 }
 
-func changedBytes(t *testing.T, b Bench) {
+func changedBytes(t T, b Bench) {
 	if b.Empty != nil {
-		t.Skip("not for a kind that writes no files")
+		t.Skipf("not for a kind that writes no files")
 	}
 	old := b.install(t, b.Target)
 	before := b.tree(t, b.Target)
@@ -233,14 +240,14 @@ func changedBytes(t *testing.T, b Bench) {
 		return changed
 	}
 	if _, err := b.Target.Deployer.Stage(t.Context(), stageOf(2, bundle(t))); err == nil {
-		t.Fatal("changed bytes passed")
+		t.Fatalf("changed bytes passed")
 	}
 	b.Host.Mend()
 	b.Target.holds(t, old)
 	b.same(t, before, b.tree(t, b.Target))
 }
 
-func wrongKey(t *testing.T, b Bench) {
+func wrongKey(t T, b Bench) {
 	mixed := bundle(t)
 	mixed.Key = bundle(t).Key
 	_, err := b.Target.Deployer.Stage(t.Context(), stageOf(1, mixed))
@@ -250,22 +257,22 @@ func wrongKey(t *testing.T, b Bench) {
 	other := bundle(t)
 	other.Names = []string{"shop.example.net"}
 	if _, err = b.Target.Deployer.Stage(t.Context(), stageOf(1, other)); err == nil {
-		t.Fatal("a leaf that does not cover its names passed")
+		t.Fatalf("a leaf that does not cover its names passed")
 	}
 }
 
-func noKey(t *testing.T, b Bench) {
+func noKey(t T, b Bench) {
 	next := bundle(t)
 	r := b.Target.stage(t, 1, next)
 	lines := strings.Split(string(next.Key.Reveal()), "\n")
 	for _, hidden := range []string{"PRIVATE KEY", lines[1]} {
 		if strings.Contains(string(r.Note), hidden) {
-			t.Fatal("the receipt holds the key")
+			t.Fatalf("the receipt holds the key")
 		}
 	}
 }
 
-func hanging(t *testing.T, b Bench) {
+func hanging(t T, b Bench) {
 	r := b.Target.stage(t, 1, bundle(t))
 	b.Host.Hang = true
 	ctx, cancel := context.WithTimeout(t.Context(), 1)
@@ -287,30 +294,30 @@ func hanging(t *testing.T, b Bench) {
 
 func second[T any](_ T, err error) error { return err }
 
-func bundle(t *testing.T) farm.Bundle { return NewBundle(t, farm.EC256) }
+func bundle(t T) farm.Bundle { return NewBundle(t, farm.EC256) }
 
 func stageOf(epoch int64, bs ...farm.Bundle) deploy.Stage {
 	return deploy.Stage{Site: "shop", Names: Names, Bundles: bs, Epoch: epoch}
 }
 
-func (of Target) stage(t *testing.T, epoch int64, bs ...farm.Bundle) deploy.Receipt {
+func (of Target) stage(t T, epoch int64, bs ...farm.Bundle) deploy.Receipt {
 	t.Helper()
 	r, err := of.Deployer.Stage(t.Context(), stageOf(epoch, bs...))
 	must(t, err)
 	return r
 }
 
-func (of Target) activate(t *testing.T, rs ...deploy.Receipt) {
+func (of Target) activate(t T, rs ...deploy.Receipt) {
 	t.Helper()
 	must(t, of.Deployer.Activate(t.Context(), rs))
 }
 
-func (of Target) restore(t *testing.T, rs ...deploy.Receipt) {
+func (of Target) restore(t T, rs ...deploy.Receipt) {
 	t.Helper()
 	must(t, of.Deployer.Restore(t.Context(), rs))
 }
 
-func (b Bench) install(t *testing.T, of Target) farm.Bundle {
+func (b Bench) install(t T, of Target) farm.Bundle {
 	t.Helper()
 	next := bundle(t)
 	of.activate(t, of.stage(t, 1, next))
@@ -318,7 +325,7 @@ func (b Bench) install(t *testing.T, of Target) farm.Bundle {
 }
 
 // holds checks what Inspect says.
-func (of Target) holds(t *testing.T, want ...farm.Bundle) {
+func (of Target) holds(t T, want ...farm.Bundle) {
 	t.Helper()
 	got, err := of.Deployer.Inspect(t.Context())
 	must(t, err)
@@ -331,7 +338,7 @@ func (of Target) holds(t *testing.T, want ...farm.Bundle) {
 	}
 }
 
-func (of Target) holdsPlaceholder(t *testing.T) {
+func (of Target) holdsPlaceholder(t T) {
 	t.Helper()
 	got, err := of.Deployer.Inspect(t.Context())
 	must(t, err)

@@ -1,13 +1,11 @@
 package deploytest
 
 import (
-	"testing"
-
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-func discardStaged(t *testing.T, b Bench) {
+func discardStaged(t T, b Bench) {
 	b.watch(t, b.Target)
 	old := b.install(t, b.Target)
 	before, reloads := b.tree(t, b.Target), b.ran(b.Reload)
@@ -18,25 +16,25 @@ func discardStaged(t *testing.T, b Bench) {
 	b.Target.holds(t, old)
 	b.same(t, before, b.tree(t, b.Target))
 	if b.Reload != "" && b.ran(b.Reload) != reloads {
-		t.Error("it was reloaded")
+		t.Errorf("it was reloaded")
 	}
 }
 
-func discardDone(t *testing.T, b Bench) {
+func discardDone(t T, b Bench) {
 	old, next := b.install(t, b.Target), bundle(t)
 	r := b.Target.stage(t, 2, next)
 	b.Target.activate(t, r)
 	if b.Empty == nil && b.keysOf(b.tree(t, b.Target), old) != 1 {
-		t.Error("the version before is not kept")
+		t.Errorf("the version before is not kept")
 	}
 	must(t, b.Target.Deployer.Discard(t.Context(), r))
 	b.Target.holds(t, next)
 	if b.keysOf(b.tree(t, b.Target), old) != 0 {
-		t.Error("the key of the version before is still there")
+		t.Errorf("the key of the version before is still there")
 	}
 }
 
-func discardOld(t *testing.T, b Bench) {
+func discardOld(t T, b Bench) {
 	b.install(t, b.Target)
 	second, third := bundle(t), bundle(t)
 	r2 := b.Target.stage(t, 2, second)
@@ -49,7 +47,7 @@ func discardOld(t *testing.T, b Bench) {
 	b.Target.holds(t, second)
 }
 
-func nothingPilesUp(t *testing.T, b Bench) {
+func nothingPilesUp(t T, b Bench) {
 	b.install(t, b.Target)
 	b.install(t, b.Target)
 	most := len(b.tree(t, b.Target))
@@ -65,9 +63,9 @@ func nothingPilesUp(t *testing.T, b Bench) {
 	}
 }
 
-func twoLeaves(t *testing.T, b Bench) {
+func twoLeaves(t T, b Bench) {
 	if b.Double.Deployer == nil {
-		t.Skip("not for a kind that holds one leaf")
+		t.Skipf("not for a kind that holds one leaf")
 	}
 	b.watch(t, b.Double)
 	old := b.set(t)
@@ -84,7 +82,7 @@ func twoLeaves(t *testing.T, b Bench) {
 }
 
 // set is a version with a leaf for each place of Double.
-func (b Bench) set(t *testing.T) (all []farm.Bundle) {
+func (b Bench) set(t T) (all []farm.Bundle) {
 	t.Helper()
 	for _, kind := range b.Double.Keys {
 		all = append(all, NewBundle(t, kind))
@@ -92,22 +90,22 @@ func (b Bench) set(t *testing.T) (all []farm.Bundle) {
 	return all
 }
 
-func leavesMustFit(t *testing.T, b Bench) {
+func leavesMustFit(t T, b Bench) {
 	if _, err := b.Target.Deployer.Stage(t.Context(), stageOf(1, bundle(t), bundle(t))); err == nil {
-		t.Error("two leaves were taken where there is place for one")
+		t.Errorf("two leaves were taken where there is place for one")
 	}
 	if b.Double.Deployer == nil {
 		return
 	}
 	if _, err := b.Double.Deployer.Stage(t.Context(), stageOf(1, bundle(t))); err == nil {
-		t.Error("one leaf was taken where there are places for two")
+		t.Errorf("one leaf was taken where there are places for two")
 	}
 	if _, err := b.Double.Deployer.Stage(t.Context(), stageOf(1, bundle(t), bundle(t))); err == nil {
-		t.Error("a leaf of another key type was taken")
+		t.Errorf("a leaf of another key type was taken")
 	}
 }
 
-func group(t *testing.T, b Bench) {
+func group(t T, b Bench) {
 	b.needsGroup(t)
 	old1, old2 := b.install(t, b.Target), b.install(t, b.Second)
 	next1, next2 := bundle(t), bundle(t)
@@ -124,36 +122,36 @@ func group(t *testing.T, b Bench) {
 	b.once(t, tests, reloads)
 }
 
-func (b Bench) once(t *testing.T, tests, reloads int) {
+func (b Bench) once(t T, tests, reloads int) {
 	t.Helper()
 	if b.Test != "" && b.ran(b.Test) != tests+1 || b.Reload != "" && b.ran(b.Reload) != reloads+1 {
 		t.Errorf("%d tests and %d reloads for one group", b.ran(b.Test)-tests, b.ran(b.Reload)-reloads)
 	}
 }
 
-func groupRefused(t *testing.T, b Bench) {
+func groupRefused(t T, b Bench) {
 	if b.Test == "" {
-		t.Skip("not for a kind without a config test")
+		t.Skipf("not for a kind without a config test")
 	}
 	old1, old2 := b.install(t, b.Target), b.install(t, b.Second)
 	both := []deploy.Receipt{b.Target.stage(t, 2, bundle(t)), b.Second.stage(t, 2, bundle(t))}
 	b.refuse(b.Test, 1)
 	if err := b.Target.Deployer.Activate(t.Context(), both); err == nil {
-		t.Fatal("a refusal is no error")
+		t.Fatalf("a refusal is no error")
 	}
 	b.Host.Mend()
 	b.Target.holds(t, old1)
 	b.Second.holds(t, old2)
 }
 
-func (b Bench) needsGroup(t *testing.T) {
+func (b Bench) needsGroup(t T) {
 	t.Helper()
 	if b.Second.Deployer == nil {
-		t.Skip("not for a kind whose targets are each a group of their own")
+		t.Skipf("not for a kind whose targets are each a group of their own")
 	}
 }
 
-func foreignHands(t *testing.T, b Bench) {
+func foreignHands(t T, b Bench) {
 	b.needsGroup(t)
 	old, next := b.install(t, b.Second), bundle(t)
 	r := b.Second.stage(t, 2, next)
@@ -163,7 +161,7 @@ func foreignHands(t *testing.T, b Bench) {
 	b.Second.holds(t, old)
 }
 
-func sameAgain(t *testing.T, b Bench) {
+func sameAgain(t T, b Bench) {
 	b.watch(t, b.Target)
 	next := b.install(t, b.Target)
 	for _, epoch := range []int64{1, 2} {

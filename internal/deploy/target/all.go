@@ -19,6 +19,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/ccs"
 	"github.com/certfarm/certfarm/internal/deploy/cloud"
+	"github.com/certfarm/certfarm/internal/deploy/iis"
 )
 
 // All lists every kind. To add one, write its file and name it here.
@@ -29,6 +30,7 @@ func All() deploy.Kinds {
 		Envoy(),
 		Files(),
 		HAProxy(),
+		iis.Kind(),
 		JKS(),
 		Lighttpd(),
 		Nginx(),

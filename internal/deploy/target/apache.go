@@ -23,7 +23,7 @@ func Apache() deploy.Kind {
 		Fence: "unfenced",
 	}, apache{options{upkeep: upkeep{
 		Store:  defaultStore,
-		Mode:   "0600",
+		Mode:   keyMode,
 		Test:   []string{"apache2ctl", "-t"},
 		Reload: []string{"apache2ctl", "-k", "graceful"},
 		Start:  []string{"apache2ctl", "-k", "start"},

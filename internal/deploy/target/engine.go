@@ -72,7 +72,7 @@ func (a area) files() []file {
 // inside is a live path that lies in the store, where none may; empty: none does.
 func (a area) inside(store string) string {
 	for _, f := range a.files() {
-		if f.Live == store || strings.HasPrefix(f.Live, strings.TrimSuffix(store, "/")+"/") {
+		if fold(f.Live) == fold(store) || strings.HasPrefix(fold(f.Live), strings.TrimSuffix(fold(store), "/")+"/") {
 			return f.Live
 		}
 	}
@@ -82,39 +82,34 @@ func (a area) inside(store string) string {
 // state is what stands on the node.
 type state struct {
 	current, previous string          // names of folders; empty: none
-	linked            map[string]bool // live paths that lead to current
+	linked            map[string]bool // live paths that lead to current, or hold the same
 	links             int             // how many
 }
 
 func (s state) all(a area) bool { return s.links == len(a.files()) }
 
-// look reads the links of a target.
-func (e *engine) look(ctx context.Context, a area) (state, error) {
-	s := state{linked: map[string]bool{}}
-	if e.links == nil {
-		return s, fmt.Errorf("installing files: this host has no symbolic links, which the one switch needs: %w", errors.ErrUnsupported)
-	}
-	for name, to := range map[string]*string{a.current(): &s.current, a.previous(): &s.previous} {
-		folder, err := e.links.Readlink(ctx, name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return s, fmt.Errorf("looking at the store: %w", err)
-		}
-		if folderName.MatchString(folder) {
-			*to = folder
-		}
-	}
-	for _, f := range a.files() {
-		to, err := e.links.Readlink(ctx, f.Live)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, host.ErrNotLink) {
-			return s, fmt.Errorf("looking at %s: %w", f.Live, err)
-		}
-		if err == nil && to == a.goal(f) {
-			s.linked[f.Live] = true
-			s.links++
-		}
-	}
-	return s, nil
+// A way is how the live paths come to hold a version of the store.
+type way interface {
+	// ready says whether the node has what staging needs.
+	ready(ctx context.Context, a area) error
+	look(ctx context.Context, a area) (state, error)
+	// forward makes a staged version live, if what is live is what was at Stage.
+	forward(ctx context.Context, s stub) error
+	// back makes live what was live at Stage. Where nothing was activated, it
+	// changes nothing.
+	back(ctx context.Context, s stub) error
 }
+
+// way is by symlinks, or by copies on Windows.
+func (e *engine) way() way {
+	if onWindows(e.Store) {
+		return copied{e}
+	}
+	return linked{e}
+}
+
+// look reads what stands on the node.
+func (e *engine) look(ctx context.Context, a area) (state, error) { return e.way().look(ctx, a) }
 
 // live reads what the server's paths hold; missing counts those that are not there.
 func (e *engine) live(ctx context.Context, a area) (c content, missing int, err error) {
@@ -237,7 +232,7 @@ func (e *engine) write(ctx context.Context, a area, folder string, c content) er
 	if err := e.host.Remove(ctx, dir); err != nil {
 		return fmt.Errorf("clearing %s: %w", dir, hint(err))
 	}
-	if err := e.links.Mkdir(ctx, dir, host.Attr{Mode: 0o755}); err != nil {
+	if err := e.folder(ctx, dir); err != nil {
 		return fmt.Errorf("making a folder in the store: %w", hint(err))
 	}
 	mode, err := e.mode()
@@ -261,6 +256,15 @@ func (e *engine) write(ctx context.Context, a area, folder string, c content) er
 		return fmt.Errorf("version %s holds other bytes than were sent: something on the way or the disk changes them", dir)
 	}
 	return nil
+}
+
+// folder makes a folder that everybody may look into.
+func (e *engine) folder(ctx context.Context, name string) error {
+	m, ok := e.host.(host.Maker)
+	if !ok {
+		return fmt.Errorf("this host makes no folders: %w", errors.ErrUnsupported)
+	}
+	return m.Mkdir(ctx, name, host.Attr{Mode: 0o755})
 }
 
 // reload makes the server take what the live paths hold.

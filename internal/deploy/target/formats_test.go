@@ -77,7 +77,7 @@ func (s store) bench(t *testing.T, h hosttest.Linked, root string) deploytest.Be
 	other[password] = farm.NewSecret([]byte("another-password"))
 	return deploytest.Bench{
 		Host: f, Target: open("shop", secrets()), Second: open("blog", other), Test: s.test, Reload: s.reload,
-		Plain: func(t *testing.T, of deploytest.Target, b farm.Bundle) {
+		Plain: func(_ deploytest.T, of deploytest.Target, b farm.Bundle) {
 			live := of.Live[0][0]
 			must(t, h.Mkdir(t.Context(), path.Dir(live), host.Attr{Mode: 0o755}))
 			text, err := s.format.text(s.part, b)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"unicode"
 
 	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/deploy/haproxyctl"
 )
 
 // haproxy are the options of the kind haproxy.
@@ -42,7 +42,7 @@ func (o haproxy) Facts() (identity, group string, err error) {
 	if err := checkArgv("runtime", o.Runtime); err != nil {
 		return "", "", err
 	}
-	if network, _ := o.socket(); network == "" {
+	if network, _ := haproxyctl.Socket(o.Socket); network == "" {
 		return "", "", &deploy.FieldError{Field: "socket", Problem: fmt.Sprintf("%q is neither a path nor an address and port", o.Socket), Hint: "as in /run/haproxy/admin.sock, what `stats socket` names"}
 	}
 	identity, _, err = o.facts("haproxy")
@@ -55,17 +55,6 @@ func checkName(field, name string) error {
 		return &deploy.FieldError{Field: field, Problem: fmt.Sprintf("%q has a space or one of ; < * \\", name), Hint: "HAProxy's runtime commands take such names apart"}
 	}
 	return checkPath(field, name)
-}
-
-// socket is the network and address of the admin socket; empty: it is none.
-func (o haproxy) socket() (network, address string) {
-	if checkPath("socket", o.Socket) == nil {
-		return "unix", o.Socket
-	}
-	if a, err := netip.ParseAddrPort(o.Socket); err == nil && a.Port() > 0 {
-		return "tcp", o.Socket
-	}
-	return "", ""
 }
 
 // HAProxy is HAProxy 2.2 or newer on a node: `crt` names what pem names here. The
@@ -94,8 +83,8 @@ func HAProxy() deploy.Kind {
 		Socket: "/run/haproxy/admin.sock",
 	}, func(o haproxy, s deploy.Setup) (deploy.Deployer, error) {
 		e := newEngine(o.options, s.Host)
-		network, address := o.socket()
-		r := runtime{engine: e, cli: cli{host: s.Host, network: network, address: address, command: o.Runtime}, list: o.CrtList}
+		network, address := haproxyctl.Socket(o.Socket)
+		r := runtime{engine: e, cli: cli{haproxyctl.Line{Host: s.Host, Network: network, Address: address, Command: o.Runtime}}, list: o.CrtList}
 		e.wake = r.wake
 		return e, nil
 	})

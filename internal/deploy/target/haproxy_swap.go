@@ -8,19 +8,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/deploy/haproxyctl"
 	"github.com/certfarm/certfarm/internal/encode"
-	"github.com/certfarm/certfarm/internal/host"
 )
 
-// The bounds on one command, and on the wait for another's transaction.
+// The bounds on the wait for another's transaction.
 const (
-	cliWait     = 15 * time.Second
-	cliMax      = 256 << 10 // bytes
 	cliPatience = time.Second
 	cliPause    = 100 * time.Millisecond
 )
@@ -195,12 +192,8 @@ func shows(text string, leaf *x509.Certificate) bool {
 	return strings.Contains(strings.ToUpper(text), "SHA1 FINGERPRINT: "+strings.ToUpper(hex.EncodeToString(sum[:]))+"\n")
 }
 
-// cli is HAProxy's command line, one connection a command.
-type cli struct {
-	host             host.Host
-	network, address string
-	command          []string // in place of the socket; empty: none
-}
+// cli is HAProxy's command line, as far as certificates go.
+type cli struct{ haproxyctl.Line }
 
 // show is what HAProxy says of a certificate, or with a * before its name of what
 // is about to be committed; empty: it has none.
@@ -214,46 +207,14 @@ func (c cli) show(ctx context.Context, name string) (string, error) {
 	case strings.HasPrefix(reply, "Can't display the certificate"):
 		return "", nil
 	}
-	return "", fmt.Errorf("%w: %s does not speak of certificates (it takes HAProxy 2.2 or newer, and `level admin`): %.200q", errDown, c.address, reply)
+	return "", fmt.Errorf("%w: %s does not speak of certificates (it takes HAProxy 2.2 or newer, and `level admin`): %.200q", errDown, c.Address, reply)
 }
 
-// ask sends a command and returns the reply, without the space around it.
+// ask is haproxyctl's, in the words of the engine.
 func (c cli) ask(ctx context.Context, text string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, cliWait)
-	defer cancel()
-	verb := strings.Join(strings.Fields(text)[:4], " ") // a payload has a key
-	var reply []byte
-	var err error
-	if len(c.command) > 0 {
-		reply, err = c.host.Run(ctx, c.command, []byte(text))
-	} else {
-		reply, err = c.dial(ctx, text)
-	}
-	if err != nil {
-		return "", fmt.Errorf("asking HAProxy at %s: %s: %w", c.address, verb, err)
-	}
-	if reply = bytes.TrimSpace(reply); bytes.HasPrefix(reply, []byte("Permission denied")) {
-		return "", fmt.Errorf("asking HAProxy at %s: %s: permission denied: its socket needs `level admin`", c.address, verb)
-	}
-	return string(reply), nil
-}
-
-func (c cli) dial(ctx context.Context, text string) ([]byte, error) {
-	conn, err := c.host.Dial(ctx, c.network, c.address)
-	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, host.ErrUnreachable) {
-			err = fmt.Errorf("%w: %w", errDown, err)
-		}
-		return nil, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })() // what SSH forwards knows no deadline
-	if _, err := io.WriteString(conn, text); err != nil {
-		return nil, err
-	}
-	reply, err := io.ReadAll(io.LimitReader(conn, cliMax))
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	reply, err := c.Ask(ctx, text)
+	if errors.Is(err, haproxyctl.ErrDown) {
+		err = fmt.Errorf("%w: %w", errDown, err)
 	}
 	return reply, err
 }

@@ -175,7 +175,7 @@ func proxyBench(t *testing.T, socket, list, test, reload string) deploytest.Benc
 	return deploytest.Bench{
 		Host: f, Target: open("shop.pem"), Second: open("blog.pem"), Double: open("both.pem.ecdsa", "both.pem.rsa"),
 		Test: test, Reload: reload,
-		Plain: func(t *testing.T, of deploytest.Target, b farm.Bundle) {
+		Plain: func(_ deploytest.T, of deploytest.Target, b farm.Bundle) {
 			must(t, m.Mkdir(t.Context(), "/etc/tls", host.Attr{Mode: 0o755}))
 			text, err := format{}.text(combined, b)
 			must(t, err)

@@ -16,7 +16,7 @@ type keystorePath struct {
 }
 
 // Places is deploy.Spread.
-func (o keystorePath) Places() []string { return []string{"file " + o.Path} }
+func (o keystorePath) Places() []string { return []string{"file " + fold(o.Path)} }
 
 // storeFacts is deploy.Options.Facts for a kind with a key store.
 func (o keystorePath) storeFacts(kind string, u upkeep, p part) (identity, group string, err error) {

@@ -23,7 +23,7 @@ func Lighttpd() deploy.Kind {
 		Fence: "unfenced",
 	}, lighttpd{options{upkeep: upkeep{
 		Store:  defaultStore,
-		Mode:   "0600",
+		Mode:   keyMode,
 		Test:   []string{"lighttpd", "-tt", "-f", "/etc/lighttpd/lighttpd.conf"},
 		Reload: []string{"systemctl", "reload", "lighttpd"},
 		Start:  []string{"systemctl", "start", "lighttpd"},

@@ -21,7 +21,7 @@ func Nginx() deploy.Kind {
 		Fence: "unfenced",
 	}, nginx{options{upkeep: upkeep{
 		Store:  defaultStore,
-		Mode:   "0600",
+		Mode:   keyMode,
 		Test:   []string{"nginx", "-t"},
 		Reload: []string{"nginx", "-s", "reload"},
 		Start:  []string{"nginx"},

@@ -29,6 +29,21 @@ type note struct {
 	// Sums are the SHA-256 of staged and kept files that open with a password, by
 	// folder and name: a receipt may be in the hands of a target that has another.
 	Sums map[string]string `json:",omitempty"`
+	// Was are the SHA-256 of what was live at Stage where that was nothing whole, by
+	// live path; a file that was not there has none.
+	Was map[string]string `json:",omitempty"`
+}
+
+// was notes what was live.
+func (n *note) was(live content, a area) {
+	for _, f := range a.files() {
+		if data, there := live[f.Name]; there {
+			if n.Was == nil {
+				n.Was = map[string]string{}
+			}
+			n.Was[f.Live] = digest(data)
+		}
+	}
 }
 
 // sum notes what a folder's files hold that not everyone can open.
@@ -73,6 +88,9 @@ func (e *engine) read(r deploy.Receipt) (stub, error) {
 	s := stub{n, newArea(e.Store, n.Places)}
 	if s.area.base == folderOf(e.Store, e.places) && !reflect.DeepEqual(e.places, s.area.places) {
 		return stub{}, fmt.Errorf("reading a receipt: it is for other paths than the target has now: stage anew")
+	}
+	if other := s.area.other(e.Store); other != "" {
+		return stub{}, fmt.Errorf("reading a receipt: %s lies on another system than the store", other)
 	}
 	if inside := s.area.inside(e.Store); inside != "" {
 		return stub{}, fmt.Errorf("reading a receipt: %s lies in the store", inside)

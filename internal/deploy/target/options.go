@@ -18,6 +18,9 @@ import (
 // defaultStore is where versions lie on a node.
 const defaultStore = "/var/lib/certfarm"
 
+// keyMode is the mode of files with a private key, unless farm.yaml says otherwise.
+const keyMode = "0600"
+
 // maxPath is the longest path that is taken (Linux PATH_MAX), and maxPairs how
 // many leaves one target may hold: there are not more key types.
 const (
@@ -66,7 +69,12 @@ func (o options) facts(kind string) (identity, group string, err error) {
 }
 
 // commandless are the defaults of kinds without commands.
-func commandless() upkeep { return upkeep{Store: defaultStore, Mode: "0600"} }
+func commandless() upkeep { return upkeep{Store: defaultStore, Mode: keyMode} }
+
+// commands are the commands by the options' names.
+func (o upkeep) commands() map[string][]string {
+	return map[string][]string{"test": o.Test, "reload": o.Reload, "start": o.Start}
+}
 
 // facts is deploy.Options.Facts for files at some places. Targets are of one
 // group when the same commands, and so the same server, read the same store.
@@ -88,7 +96,7 @@ func (o options) Places() []string {
 	var all []string
 	for _, p := range o.places() {
 		for _, f := range p.Files {
-			all = append(all, "file "+f.Live)
+			all = append(all, "file "+fold(f.Live))
 		}
 	}
 	return all
@@ -112,7 +120,7 @@ func one(live string, p part) []place { return []place{newPlace("", []string{liv
 
 // identityOf is the physical place by which a target is known on its node: the
 // path that shows the leaf.
-func identityOf(places []place) string { return "file " + places[0].Files[0].Live }
+func identityOf(places []place) string { return "file " + fold(places[0].Files[0].Live) }
 
 // folderOf is a target's folder in the store.
 func folderOf(store string, places []place) string {
@@ -135,12 +143,12 @@ func (o upkeep) check(places []place) error {
 			return &deploy.FieldError{Field: field, Problem: fmt.Sprintf("%q is no name", name)}
 		}
 	}
-	for field, argv := range map[string][]string{"test": o.Test, "reload": o.Reload, "start": o.Start} {
+	for field, argv := range o.commands() {
 		if err := checkArgv(field, argv); err != nil {
 			return err
 		}
 	}
-	return nil
+	return o.checkSystem(places)
 }
 
 func (o upkeep) mode() (fs.FileMode, error) {
@@ -187,10 +195,10 @@ func checkPairs(pairs []typed) error {
 			return err
 		}
 		for _, name := range paths {
-			if slices.Contains(seen, name) {
+			if slices.Contains(seen, fold(name)) {
 				return &deploy.FieldError{Field: field("chain"), Problem: "two files at " + name, Hint: "chain and key in one file is what pem is for"}
 			}
-			seen = append(seen, name)
+			seen = append(seen, fold(name))
 		}
 	}
 	return nil
@@ -213,6 +221,12 @@ func (p pair) paths(field func(string) string) ([]string, error) {
 func checkPath(field, name string) error {
 	var problem string
 	switch {
+	case onWindows(name) && !strings.ContainsFunc(name, unicode.IsControl):
+		if problem = driveProblem(name); problem == "" {
+			return nil
+		}
+	case strings.Contains(name, `:\`) || onWindows(strings.TrimPrefix(name, "/")):
+		return &deploy.FieldError{Field: field, Problem: fmt.Sprintf("%q is not how a path on Windows is written here", name), Hint: "with a drive and forward slashes, as in C:/Apache24/conf/tls/shop.pem"}
 	case !path.IsAbs(name):
 		problem = "is not absolute"
 	case path.Clean(name) != name || name == "/":
@@ -224,5 +238,5 @@ func checkPath(field, name string) error {
 	default:
 		return nil
 	}
-	return &deploy.FieldError{Field: field, Problem: fmt.Sprintf("%q %s", name, problem), Hint: "as in /etc/nginx/tls/shop.pem"}
+	return &deploy.FieldError{Field: field, Problem: fmt.Sprintf("%q %s", name, problem), Hint: "as in /etc/nginx/tls/shop.pem, or C:/nginx/conf/tls/shop.pem"}
 }

@@ -61,7 +61,7 @@ func checkPlaces(all []place) error {
 			if err := checkPath("path", f.Live); err != nil {
 				return err
 			}
-			seen = append(seen, f.Name, f.Live)
+			seen = append(seen, f.Name, fold(f.Live))
 		}
 		if !slices.ContainsFunc(layouts, func(known []part) bool { return slices.Equal(known, parts) }) {
 			return fmt.Errorf("no target has the files %q", parts)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
+	"github.com/certfarm/certfarm/internal/deploy/haproxyctl"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host/hosttest"
@@ -75,7 +76,7 @@ func running(t *testing.T) (r *real, first farm.Bundle) {
 
 func (r *real) admin(t *testing.T, command string) string {
 	t.Helper()
-	reply, err := cli{host: local.New(local.Config{}), network: "unix", address: r.dir + "/admin.sock"}.ask(t.Context(), command+"\n")
+	reply, err := haproxyctl.Line{Host: local.New(local.Config{}), Network: "unix", Address: r.dir + "/admin.sock"}.Ask(t.Context(), command+"\n")
 	must(t, err)
 	return reply
 }
@@ -240,7 +241,7 @@ func TestHAProxyOpenTransaction(t *testing.T) {
 // What HAProxy itself refuses changes neither what it serves nor the disk.
 func TestHAProxyRefuses(t *testing.T) {
 	r, first := running(t)
-	rt := runtime{engine: r.Deployer.(*engine), cli: cli{host: local.New(local.Config{}), network: "unix", address: r.dir + "/admin.sock"}}
+	rt := runtime{engine: r.Deployer.(*engine), cli: cli{haproxyctl.Line{Host: local.New(local.Config{}), Network: "unix", Address: r.dir + "/admin.sock"}}}
 	mixed := deploytest.NewBundle(t, farm.EC256)
 	mixed.Key = first.Key
 	if err := rt.swap(t.Context(), r.dir+"/tls/shop.pem", []byte(pemOf(t, mixed))); err == nil {

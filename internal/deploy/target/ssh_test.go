@@ -21,13 +21,20 @@ import (
 // node is an SSH server in this process, and the way to it.
 func node(t *testing.T) (*sshserver.Server, *ssh.Host) {
 	t.Helper()
+	s := &sshserver.Server{Exec: sshserver.Shell}
+	return s, reach(t, s, "")
+}
+
+// reach starts a server, and is the way to it for a shell.
+func reach(t *testing.T, s *sshserver.Server, shell string) *ssh.Host {
+	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	block, err := gossh.MarshalPrivateKey(key, "")
 	must(t, err)
 	signer, err := gossh.NewSignerFromKey(key)
 	must(t, err)
-	s := &sshserver.Server{AuthorizedKeys: []gossh.PublicKey{signer.PublicKey()}, Exec: sshserver.Shell}
+	s.AuthorizedKeys = []gossh.PublicKey{signer.PublicKey()}
 	must(t, s.Start())
 	t.Cleanup(func() { s.Close() })
 	address, text, err := net.SplitHostPort(s.Addr())
@@ -35,12 +42,12 @@ func node(t *testing.T) (*sshserver.Server, *ssh.Host) {
 	port, err := strconv.Atoi(text)
 	must(t, err)
 	h, err := ssh.New(ssh.Config{
-		Node: farm.Node{Name: "n1", Address: address, SSH: &farm.SSH{Port: port, User: "deploy", HostKeys: []string{s.HostKey()}}},
+		Node: farm.Node{Name: "n1", Address: address, Shell: shell, SSH: &farm.SSH{Port: port, User: "deploy", HostKeys: []string{s.HostKey()}}},
 		Key:  ssh.FixedKey(farm.NewSecret(pem.EncodeToMemory(block))),
 	})
 	must(t, err)
 	t.Cleanup(func() { h.Close() })
-	return s, h
+	return h
 }
 
 func TestOverSSH(t *testing.T) {

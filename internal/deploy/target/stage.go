@@ -35,7 +35,7 @@ func (e *engine) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if err == nil {
 		var r deploy.Receipt
 		if r, err = n.receipt(); err == nil {
-			r.Tested = !n.First && len(e.Test) > 0
+			r.Tested = !n.First && !w.missing && len(e.Test) > 0
 			return r, nil
 		}
 	}
@@ -50,6 +50,9 @@ type staging struct {
 	stage deploy.Stage
 	state state
 	made  []string // folders to take away again if it fails
+	// missing says that files which the configuration names are not there, so that it
+	// cannot be tested.
+	missing bool
 }
 
 func (w *staging) name(what string) string {
@@ -58,7 +61,7 @@ func (w *staging) name(what string) string {
 
 func (w *staging) all(ctx context.Context, want content) (note, error) {
 	n := note{Places: w.places}
-	if err := w.sweep(ctx, w.area, w.state.current, w.state.previous); err != nil {
+	if err := w.clear(ctx); err != nil {
 		return n, err
 	}
 	var err error
@@ -81,13 +84,27 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 			return n, err
 		}
 	}
-	if n.First || w.stage.Tested { // the configuration names files that are not there yet; or it passed
-		return n, nil
+	return n, w.test(ctx, n)
+}
+
+// test runs the server's own test, where all that the configuration names is there
+// and it has not passed yet.
+func (w *staging) test(ctx context.Context, n note) error {
+	if n.First || w.missing || w.stage.Tested {
+		return nil
 	}
 	if err := w.run(ctx, deploy.ErrTest.Error(), w.Test); err != nil {
-		return n, &testError{err}
+		return &testError{err}
 	}
-	return n, nil
+	return nil
+}
+
+// clear makes room for a version.
+func (w *staging) clear(ctx context.Context) error {
+	if err := w.way().ready(ctx, w.area); err != nil {
+		return err
+	}
+	return w.sweep(ctx, w.area, w.state.current, w.state.previous)
 }
 
 // A testError is what the server says of its own configuration.
@@ -126,16 +143,18 @@ func (w *staging) keep(ctx context.Context, n *note) (err error) {
 	if err != nil {
 		return err
 	}
-	whole := missing == 0 && w.format.matches(live, w.area.places) == nil
-	if !whole && missing > 0 && len(live) > w.state.links {
-		return fmt.Errorf("only some of the live files are there, and they are not ours: put the missing ones of %s beside them, or take them away", paths(w.area))
+	w.missing = missing > 0
+	if lost := w.lost(ctx, missing); lost != nil {
+		n.Prev = w.state.current
+		n.sum(n.Prev, lost, w.area.places)
+		return nil
 	}
 	what := "kept"
-	if !whole {
-		n.First, what = true, "placeholder"
-		if live, err = w.placeholder(); err != nil {
+	if missing > 0 || w.format.matches(live, w.area.places) != nil {
+		if live, err = w.first(n, live, missing); err != nil {
 			return err
 		}
+		what = "placeholder"
 	}
 	n.Prev, err = w.put(ctx, w.name(what), live, w.state.current, w.state.previous)
 	n.sum(n.Prev, live, w.area.places)
@@ -143,6 +162,16 @@ func (w *staging) keep(ctx context.Context, n *note) (err error) {
 		err = w.label(ctx, w.area, n.Prev, "")
 	}
 	return err
+}
+
+// first is a stand-in for live files that are nothing whole.
+func (w *staging) first(n *note, live content, missing int) (content, error) {
+	if missing > 0 && len(live) > w.state.links {
+		return nil, fmt.Errorf("only some of the live files are there, and they are not ours: put the missing ones of %s beside them, or take them away", paths(w.area))
+	}
+	n.First = true
+	n.was(live, w.area)
+	return w.placeholder()
 }
 
 // intact is the whole version in the store that the live paths lead to; nil:
@@ -159,6 +188,19 @@ func (w *staging) intact(ctx context.Context) (content, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// lost is the version in the store that was live before all of its files went, as
+// a cut between the steps of a replacement leaves it on Windows; nil: none.
+func (w *staging) lost(ctx context.Context, missing int) content {
+	if missing < len(w.area.files()) || w.state.current == "" {
+		return nil
+	}
+	c, err := w.version(ctx, w.area, w.state.current)
+	if err != nil || w.format.matches(c, w.area.places) != nil {
+		return nil
+	}
+	return c
 }
 
 func paths(a area) string {

@@ -92,67 +92,9 @@ func (e *engine) again(ctx context.Context, all []stub) error {
 
 func (e *engine) forwardAll(ctx context.Context, all []stub) error {
 	for _, s := range all {
-		if err := e.forward(ctx, s); err != nil {
+		if err := e.way().forward(ctx, s); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// forward makes a staged version live. The order keeps a matching pair at the
-// live paths throughout: current leads to the old bytes first, then the paths
-// become links, then current is switched.
-func (e *engine) forward(ctx context.Context, s stub) error {
-	st, err := e.look(ctx, s.area)
-	if err != nil {
-		return err
-	}
-	known := st.current == s.New || st.current == s.Prev
-	if !s.Convert && (!known || !st.all(s.area)) {
-		return fmt.Errorf("%s: %w", paths(s.area), errChanged)
-	}
-	if !known {
-		if err := e.point(ctx, s, s.Prev); err != nil {
-			return err
-		}
-	}
-	if err := e.convert(ctx, s, st); err != nil {
-		return err
-	}
-	if st.current == s.New {
-		return nil
-	}
-	if st.previous != s.Prev { // the sweep of the next Stage leaves it alone
-		if err := e.links.Link(ctx, s.Prev, s.area.previous()); err != nil {
-			return fmt.Errorf("noting the version before: %w", err)
-		}
-	}
-	return e.point(ctx, s, s.New)
-}
-
-// convert makes the live paths links into the store.
-func (e *engine) convert(ctx context.Context, s stub, st state) error {
-	for _, f := range s.area.files() {
-		if st.linked[f.Live] {
-			continue
-		}
-		if err := e.links.Mkdir(ctx, path.Dir(f.Live), host.Attr{Mode: 0o755}); err != nil {
-			return fmt.Errorf("making the folder of %s: %w", f.Live, hint(err))
-		}
-		if err := e.links.Link(ctx, s.area.goal(f), f.Live); err != nil {
-			return fmt.Errorf("making %s a link into the store: %w", f.Live, hint(err))
-		}
-	}
-	return nil
-}
-
-// point is the switch.
-func (e *engine) point(ctx context.Context, s stub, folder string) error {
-	if err := e.links.Link(ctx, folder, s.area.current()); err != nil {
-		return fmt.Errorf("switching %s to version %s: %w", s.area.files()[0].Live, folder, hint(err))
-	}
-	if s.SELinux {
-		return e.labelLink(ctx, s.area, folder)
 	}
 	return nil
 }
@@ -163,37 +105,10 @@ func (e *engine) backAll(ctx context.Context, all []stub) error {
 	defer cancel()
 	var errs []error
 	for _, s := range all {
-		errs = append(errs, e.back(ctx, s))
+		errs = append(errs, e.way().back(ctx, s))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("switching back: %w", err)
-	}
-	return nil
-}
-
-// back makes live what was live at Stage. Where nothing leads into the store
-// yet, nothing was activated and it is still live.
-func (e *engine) back(ctx context.Context, s stub) error {
-	st, err := e.look(ctx, s.area)
-	if err != nil {
-		return err
-	}
-	switch {
-	case st.links == 0 && s.Convert:
-		return nil
-	case st.links == 0 || (st.current != s.New && st.current != s.Prev):
-		return fmt.Errorf("%s: %w", paths(s.area), errChanged)
-	}
-	if st.current != s.Prev {
-		if err := e.verify(ctx, s, s.Prev); err != nil {
-			return err
-		}
-		if err := e.point(ctx, s, s.Prev); err != nil {
-			return err
-		}
-	}
-	if s.First && !st.all(s.area) { // cut between two links: the stand-in must be whole
-		return e.convert(ctx, s, st)
 	}
 	return nil
 }
@@ -207,7 +122,7 @@ func (e *engine) Restore(ctx context.Context, rs []deploy.Receipt) error {
 	}
 	var errs []error
 	for _, s := range all {
-		errs = append(errs, e.back(ctx, s))
+		errs = append(errs, e.way().back(ctx, s))
 	}
 	errs = append(errs, e.serve(ctx, all))
 	if err := errors.Join(errs...); err != nil {

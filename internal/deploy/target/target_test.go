@@ -70,7 +70,7 @@ func bench(t *testing.T, h hosttest.Linked, root, kind, form, test, reload strin
 	return deploytest.Bench{
 		Host: f, Target: open("shop", false), Second: open("blog", false), Double: open("both", true),
 		Test: test, Reload: reload,
-		Plain: func(t *testing.T, of deploytest.Target, b farm.Bundle) {
+		Plain: func(_ deploytest.T, of deploytest.Target, b farm.Bundle) {
 			must(t, h.Mkdir(t.Context(), path.Dir(of.Live[0][0]), host.Attr{Mode: 0o755}))
 			for i, part := range []part{chainOnly, keyOnly} {
 				if form == "pem" {

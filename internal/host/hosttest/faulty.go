@@ -158,7 +158,7 @@ func (f *Faulty) Readlink(ctx context.Context, name string) (string, error) {
 	return do(ctx, f, "readlink", name, func() (string, error) { return f.Linked.Readlink(ctx, name) })
 }
 
-// Mkdir is host.Linker's with faults.
+// Mkdir is host.Maker's with faults.
 func (f *Faulty) Mkdir(ctx context.Context, name string, a host.Attr) error {
 	return f.act(ctx, "mkdir", name, func() error { return f.Linked.Mkdir(ctx, name, a) })
 }

@@ -19,6 +19,7 @@ type FilesBench struct {
 	Files host.Files
 	Mkdir func(ctx context.Context, name string, a host.Attr) error
 	Dir   string // an empty folder
+	Gap   bool   // for the time of a step there is no file; see host.Replace
 }
 
 // RunFiles holds something that has files, and neither links nor commands, to
@@ -68,7 +69,9 @@ func bare(rule func(*testing.T, Bench)) func(*testing.T, FilesBench) {
 	return func(t *testing.T, b FilesBench) { rule(t, b.bench()) }
 }
 
-func (b FilesBench) bench() Bench { return Bench{Host: onlyFiles{files: b.Files}, Dir: b.Dir} }
+func (b FilesBench) bench() Bench {
+	return Bench{Host: onlyFiles{files: b.Files}, Dir: b.Dir, Gap: b.Gap}
+}
 
 func (b FilesBench) at(name string) string { return b.bench().at(name) }
 

@@ -290,7 +290,7 @@ func (m *Mem) Readlink(ctx context.Context, name string) (string, error) {
 	return n.target, nil
 }
 
-// Mkdir makes a folder and its parents; see host.Linker.
+// Mkdir makes a folder and its parents; see host.Maker.
 func (m *Mem) Mkdir(ctx context.Context, name string, a host.Attr) error {
 	return m.change(ctx, "mkdir", name, func() error { return m.mkdir(name, a) })
 }

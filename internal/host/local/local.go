@@ -26,7 +26,8 @@ import (
 
 // Config says how the machine is used.
 type Config struct {
-	Become string // "sudo": commands run as `sudo -n -- …`
+	Become string   // "sudo": commands run as `sudo -n -- …`
+	Env    []string // the environment of commands, NAME=value; nil: this process's own
 }
 
 // Host is the controller's own machine. It is a host.Host and a host.Linker.
@@ -114,7 +115,7 @@ func replace(ctx context.Context, from, to string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := host.Patiently(ctx, held, func() error { return os.Rename(from, to) }); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(to))
@@ -130,7 +131,7 @@ func (*Host) Remove(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.FromSlash(name))
+	return host.Patiently(ctx, held, func() error { return os.RemoveAll(filepath.FromSlash(name)) })
 }
 
 // List names what is in a folder; see host.Files.
@@ -193,7 +194,7 @@ func (*Host) Readlink(ctx context.Context, name string) (string, error) {
 	return filepath.ToSlash(target), err
 }
 
-// Mkdir makes a folder and its parents; see host.Linker.
+// Mkdir makes a folder and its parents; see host.Maker.
 func (h *Host) Mkdir(ctx context.Context, name string, a host.Attr) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -288,7 +289,7 @@ func (h *Host) Run(ctx context.Context, argv []string, stdin []byte) ([]byte, er
 	}
 	var out host.Output
 	c := exec.CommandContext(ctx, words[0], words[1:]...)
-	c.Stdout, c.Stderr = &out, &out
+	c.Stdout, c.Stderr, c.Env = &out, &out, h.config.Env
 	c.WaitDelay = time.Second // a server that it started may hold the output open for ever
 	together(c)
 	c.Stdin = bytes.NewReader(stdin)

@@ -24,6 +24,7 @@ const (
 	quotaExceeded     status = 0xC0000044
 	lockConflict      status = 0xC0000054
 	deletePending     status = 0xC0000056
+	noLogonServers    status = 0xC000005E
 	logonFailure      status = 0xC000006D
 	accountRestricted status = 0xC000006E
 	passwordExpired   status = 0xC0000071
@@ -37,6 +38,7 @@ const (
 	notEmpty          status = 0xC0000101
 	notFolder         status = 0xC0000103
 	logonNotGranted   status = 0xC000015B
+	trustFailure      status = 0xC000018D
 	sessionDeleted    status = 0xC0000203
 	disconnected      status = 0xC000020C
 	connectionReset   status = 0xC000020D
@@ -81,6 +83,8 @@ var remedies = map[status]string{
 	mustChange:        "the account must change its password first",
 	accountDisabled:   "the account is disabled",
 	lockedOut:         "the account is locked out after wrong passwords",
+	noLogonServers:    "the file server reaches no domain controller that could check the password",
+	trustFailure:      "the file server and its domain do not trust each other: Test-ComputerSecureChannel -Repair on it",
 	badNetworkName:    "the server has no such share. " + noDFS,
 	pathNotCovered:    "this is a DFS link. " + noDFS,
 	dfsUnavailable:    "this is a DFS namespace. " + noDFS,
@@ -89,6 +93,10 @@ var remedies = map[status]string{
 	fileIsFolder:      "it is a folder",
 	notFolder:         "it is no folder",
 }
+
+// otherMech is how the library says that the server chose another way to log in
+// than NTLM, the only one that was offered.
+const otherMech = "server selected an unsupported mechanism"
 
 const (
 	noKerberos = "Kerberos is not spoken from here: use an account that may log in by NTLM, or run the controller on Windows under a gMSA and name the share as `path`"
@@ -101,6 +109,9 @@ func explain(err error) error {
 	s := statusOf(err)
 	if t, ok := errors.AsType[*smb2.TransportError](err); ok && errors.Is(t.Err, errClear) {
 		return errClear
+	}
+	if r, ok := errors.AsType[*smb2.InvalidResponseError](err); ok && r.Message == otherMech {
+		return fmt.Errorf("%w (the server takes no NTLM. %s)", err, noKerberos)
 	}
 	switch s {
 	case diskFull, quotaExceeded, diskQuota:

@@ -28,7 +28,8 @@ func isLock(err error) bool {
 // patient runs act again while somebody holds the file open, until it is free or
 // the context ends. Windows refuses to replace a file that a reader has open with
 // "access denied", as it does where a right is missing: denied says whether that
-// may be a lock, too.
+// may be a lock, too. The end of the context is not in the error's chain: that the
+// call took its whole time is what a lock means, and not what went wrong.
 func patient(ctx context.Context, act func() error, denied func() bool) error {
 	pause, begin := firstPause, time.Now()
 	for {
@@ -45,7 +46,8 @@ func patient(ctx context.Context, act func() error, denied func() bool) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%w for %s: %w: %w", ErrLocked, time.Since(begin).Round(time.Millisecond), err, ctx.Err())
+			return fmt.Errorf("%w: it was waited for for %s (Get-SmbOpenFile on the file server shows who it is; a scanner of viruses, say): %w",
+				ErrLocked, time.Since(begin).Round(time.Millisecond), err)
 		}
 		pause = min(2*pause, longPause)
 	}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -99,23 +101,45 @@ func (h *Host) signer(ctx context.Context) (ssh.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the key for node %s (%s): %w", h.config.Node.Name, h.config.Node.SSH.Key, err)
 	}
-	text := strings.TrimSpace(h.config.Node.SSH.Certificate)
-	if text == "" {
+	text := h.config.Node.SSH.Certificate
+	if h.config.Certificate != nil {
+		if text, err = h.config.Certificate(ctx); err != nil {
+			return nil, fmt.Errorf("getting the user certificate for node %s: %w", h.config.Node.Name, err)
+		}
+	}
+	if text = strings.TrimSpace(text); text == "" && h.config.Certificate == nil {
 		return key, nil
 	}
-	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("reading the user certificate for node %s: %w", h.config.Node.Name, err)
-	}
-	cert, ok := public.(*ssh.Certificate)
-	if !ok {
-		return nil, fmt.Errorf("reading the user certificate for node %s: it is a plain key; give the text of the file that ends in -cert.pub", h.config.Node.Name)
-	}
-	signer, err := ssh.NewCertSigner(cert, key)
+	signer, err := certified(key, text, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("user certificate for node %s: %w", h.config.Node.Name, err)
 	}
 	return signer, nil
+}
+
+// certified is the key with the certificate made for it, if that is good now.
+func certified(key ssh.Signer, text string, now time.Time) (ssh.Signer, error) {
+	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be read: %w; give the text of the file that ends in -cert.pub", err)
+	}
+	cert, ok := public.(*ssh.Certificate)
+	switch {
+	case !ok:
+		return nil, errors.New("it is a plain key; give the text of the file that ends in -cert.pub")
+	case cert.CertType != ssh.UserCert:
+		return nil, errors.New("it is for a host; have the CA sign the key for a user (`ssh-keygen -s CA -I ID -n USER KEY.pub`, without -h)")
+	case cert.ValidBefore != ssh.CertTimeInfinity && now.Unix() >= int64(min(cert.ValidBefore, math.MaxInt64)):
+		return nil, fmt.Errorf("it expired %s; have the SSH CA sign the key anew (certificate_from and certificate_command are asked at each connect), and look at what should have renewed it",
+			moment(cert.ValidBefore))
+	case now.Unix() < int64(min(cert.ValidAfter, math.MaxInt64)):
+		return nil, fmt.Errorf("it is not valid before %s: compare the clocks here and at the SSH CA", moment(cert.ValidAfter))
+	}
+	return ssh.NewCertSigner(cert, key)
+}
+
+func moment(seconds uint64) string {
+	return time.Unix(int64(min(seconds, math.MaxInt64)), 0).UTC().Format("2006-01-02 15:04:05 MST")
 }
 
 // connect dials, checks the host key and logs in.

@@ -61,7 +61,7 @@ func withFiles[T any](ctx context.Context, h *Host, f func(session) (T, error)) 
 // Read returns a file's content; see host.Files.
 func (h *Host) Read(ctx context.Context, name string) ([]byte, error) {
 	return withFiles(ctx, h, func(s session) ([]byte, error) {
-		data, err := s.read(name, host.MaxFile)
+		data, err := s.read(wire(name), host.MaxFile)
 		return data, at("read", name, err)
 	})
 }
@@ -83,12 +83,13 @@ func (s session) read(name string, limit int) ([]byte, error) {
 // a dot file beside it until it is whole.
 func (h *Host) Write(ctx context.Context, name string, data []byte, a host.Attr) error {
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
-		temp := beside(name)
-		err := s.create(temp, name, data, a)
+		live := wire(name)
+		temp := beside(live)
+		err := s.create(temp, live, data, a)
 		if err == nil {
-			err = s.replace(temp, name)
+			err = s.replace(temp, live)
 		}
-		if err != nil {
+		if err != nil && !(onDrive(live) && ctx.Err() != nil) { // its caller may be at the next try already, which finds it
 			_ = s.Client.Remove(temp)
 		}
 		return struct{}{}, at("write", name, err)
@@ -114,13 +115,24 @@ func (s session) create(temp, name string, data []byte, a host.Attr) error {
 		return err
 	}
 	defer f.Close()
+	if err := s.admit(f, name, a); err != nil {
+		return err
+	}
+	return s.fill(f, data)
+}
+
+// admit says who may use a new file.
+func (s session) admit(f *sftp.File, name string, a host.Attr) error {
+	if onDrive(name) {
+		return inherits(a)
+	}
 	if err := s.own(f, name, a); err != nil {
 		return err
 	}
 	if err := f.Chmod(a.Mode.Perm()); err != nil {
 		return fmt.Errorf("setting the mode: %w", err)
 	}
-	return s.fill(f, data)
+	return nil
 }
 
 // anew makes something at a temporary name, where a call that was cut may have
@@ -147,7 +159,7 @@ func (s session) fill(f *sftp.File, data []byte) error {
 			return fmt.Errorf("syncing: %w", err)
 		}
 	}
-	if err := f.Close(); err != nil || syncs {
+	if err := f.Close(); err != nil || (syncs && !onDrive(f.Name())) {
 		return err
 	}
 	back, err := s.read(f.Name(), len(data))
@@ -169,6 +181,9 @@ func (s session) replace(from, to string) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
+	if onDrive(to) {
+		return s.replaceOnDrive(from, to)
+	}
 	if _, ok := s.HasExtension(extRename); ok {
 		return s.PosixRename(from, to)
 	}
@@ -181,7 +196,7 @@ func (s session) replace(from, to string) error {
 // Rename moves a file over whatever is there; see host.Files.
 func (h *Host) Rename(ctx context.Context, from, to string) error {
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
-		return struct{}{}, at("rename", from, s.replace(from, to))
+		return struct{}{}, at("rename", from, s.replace(wire(from), wire(to)))
 	})
 	return err
 }
@@ -189,7 +204,7 @@ func (h *Host) Rename(ctx context.Context, from, to string) error {
 // Remove deletes a file or a folder with all in it; see host.Files.
 func (h *Host) Remove(ctx context.Context, name string) error {
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
-		return struct{}{}, at("remove", name, s.removeAll(name))
+		return struct{}{}, at("remove", name, s.removeFree(wire(name)))
 	})
 	return err
 }
@@ -231,7 +246,7 @@ func gone(err error) error {
 // List names what is in a folder; see host.Files.
 func (h *Host) List(ctx context.Context, folder string) ([]host.Entry, error) {
 	return withFiles(ctx, h, func(s session) ([]host.Entry, error) {
-		infos, err := s.ReadDirContext(s.ctx, folder)
+		infos, err := s.ReadDirContext(s.ctx, wire(folder))
 		if err != nil {
 			return nil, at("list", folder, err)
 		}

@@ -16,6 +16,9 @@ import (
 
 // Link makes a symlink in one step; see host.Linker.
 func (h *Host) Link(ctx context.Context, target, name string) error {
+	if host.OnDrive(name) {
+		return at("link", name, errNoLinks)
+	}
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
 		temp := beside(name)
 		err := s.anew(temp, func() error { return s.Symlink(target, temp) })
@@ -31,6 +34,9 @@ func (h *Host) Link(ctx context.Context, target, name string) error {
 
 // Readlink returns a symlink's target; see host.Linker.
 func (h *Host) Readlink(ctx context.Context, name string) (string, error) {
+	if host.OnDrive(name) {
+		return "", at("readlink", name, errNoLinks)
+	}
 	return withFiles(ctx, h, func(s session) (string, error) {
 		info, err := s.Lstat(name)
 		if err == nil && info.Mode()&fs.ModeSymlink == 0 {
@@ -44,10 +50,10 @@ func (h *Host) Readlink(ctx context.Context, name string) (string, error) {
 	})
 }
 
-// Mkdir makes a folder and its parents; see host.Linker.
+// Mkdir makes a folder and its parents; see host.Maker.
 func (h *Host) Mkdir(ctx context.Context, name string, a host.Attr) error {
 	_, err := withFiles(ctx, h, func(s session) (struct{}, error) {
-		return struct{}{}, at("mkdir", name, s.mkdir(name, a))
+		return struct{}{}, at("mkdir", name, s.mkdir(wire(name), a))
 	})
 	return err
 }
@@ -81,6 +87,9 @@ func (s session) mkdir(name string, a host.Attr) error {
 
 // give sets owner and mode of a new folder.
 func (s session) give(folder string, a host.Attr) error {
+	if onDrive(folder) {
+		return inherits(a)
+	}
 	if a.Owner != "" || a.Group != "" {
 		uid, gid, err := s.ids(folder, a)
 		if err == nil {

@@ -17,6 +17,9 @@ import (
 type Source struct {
 	// Key returns a private key by its reference in a farm's configuration.
 	Key func(ctx context.Context, farmName string, ref farm.SecretRef) (farm.Secret, error)
+	// Certificate returns the user certificate of a node that has no fixed one: from a
+	// secret or a command of the controller's list. Nil: such nodes are refused.
+	Certificate func(ctx context.Context, farmName string, n farm.Node) (string, error)
 	// Node returns a farm's node by name, to go through it to another.
 	Node func(ctx context.Context, farmName, node string) (farm.Node, error)
 	// Local is the controller's own machine; nil: such nodes are refused.
@@ -93,6 +96,12 @@ func (p *Pool) make(farmName string, n farm.Node, jumps []farm.Node) (host.Host,
 	c := Config{Node: n, Key: func(ctx context.Context) (farm.Secret, error) {
 		return p.source.Key(ctx, farmName, n.SSH.Key)
 	}}
+	if !n.SSH.CertificateFrom.IsZero() || n.SSH.CertificateCommand != "" {
+		if p.source.Certificate == nil {
+			return nil, fmt.Errorf("node %s: nobody can get its user certificate here", n.Name)
+		}
+		c.Certificate = func(ctx context.Context) (string, error) { return p.source.Certificate(ctx, farmName, n) }
+	}
 	if len(jumps) > 0 {
 		jump, err := p.host(farmName, jumps[0], jumps[1:])
 		if err != nil {

@@ -169,6 +169,10 @@ func ending(requests <-chan *ssh.Request) (int, error) {
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return call(ctx, h, func(ctx context.Context, l *line) (net.Conn, error) {
 		c, err := l.client.DialContext(ctx, network, address)
+		if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok && refused.Reason == ssh.Prohibited {
+			return nil, fmt.Errorf("%w; node %s must allow it: AllowTcpForwarding or AllowStreamLocalForwarding in its sshd_config, no PermitOpen or DisableForwarding against it, and permit-port-forwarding in a user certificate",
+				err, h.config.Node.Name)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,10 @@ type Config struct {
 	// Key returns the private key, PEM or OpenSSH format. It is asked at each
 	// connect, so that no key stays in memory and a changed one is used.
 	Key func(context.Context) (farm.Secret, error)
+	// Certificate returns the user certificate for the key, in the form of
+	// authorized_keys. It is asked at each connect, so that one that lives for minutes
+	// may be renewed by others. Nil: Node.SSH.Certificate, if there is one.
+	Certificate func(context.Context) (string, error)
 	// Jump is the host to go through; nil: none.
 	Jump host.Dialer
 	// Dial opens the TCP connection where there is no Jump; nil: a net.Dialer.

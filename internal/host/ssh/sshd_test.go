@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host/hosttest"
 	"github.com/certfarm/certfarm/internal/host/sshserver"
@@ -36,6 +38,13 @@ func record(lines chan<- string) func(context.Context, string, io.Reader, io.Wri
 // folders that all may write to, such as /tmp.
 func sshd(t *testing.T, l login) farm.Node {
 	t.Helper()
+	return sshdWith(t, l, func(string, ssh.PublicKey) string { return "" })
+}
+
+// sshdWith is sshd with more lines of configuration, which come first and so win. Its
+// folder and its host key are for what they name.
+func sshdWith(t *testing.T, l login, more func(dir string, hostKey ssh.PublicKey) string) farm.Node {
+	t.Helper()
 	path, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
 		t.Skip("OpenSSH's sshd is not installed")
@@ -55,7 +64,7 @@ func sshd(t *testing.T, l login) farm.Node {
 	must(t, err)
 	port := free.Addr().(*net.TCPAddr).Port
 	free.Close()
-	config := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/key\nAuthorizedKeysFile %s/keys\nPidFile none\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n",
+	config := more(dir, hostKey.signer.PublicKey()) + fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/key\nAuthorizedKeysFile %s/keys\nPidFile none\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n",
 		port, dir, dir)
 	must(t, os.WriteFile(dir+"/config", []byte(config), 0o600))
 	var log bytes.Buffer

@@ -16,6 +16,9 @@ type Faults struct {
 	// Alter changes bytes on their way to the disk: it gets the name of the file
 	// on this machine and a part of its content, and returns as many bytes.
 	Alter func(name string, part []byte) []byte
+	// Before is called before each change of a file on a server with Windows, as in
+	// "Rename /C:/a"; its error is the answer. It may call Cut.
+	Before func(change string) error
 }
 
 // FlipWrites is an Alter that changes one bit of each part.

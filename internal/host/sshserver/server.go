@@ -49,8 +49,13 @@ type Server struct {
 	// as other SFTP servers do. Fsync is answered without syncing anything: the
 	// double need not outlive the machine.
 	NoFsync, NoPosixRename bool
+	// Windows serves files as OpenSSH for Windows does: /C:/x is the file C:/x below
+	// Root, and nothing is outside of a drive; there are no symlinks, owners or modes;
+	// and a file that is held (see Hold) is neither replaced nor removed.
+	Windows bool
 
 	faults faults
+	held   held
 
 	mu       sync.Mutex
 	listener net.Listener

@@ -81,12 +81,15 @@ func (s *Server) exec(ctx context.Context, channel ssh.Channel, line string) {
 
 func (s *Server) sftp(channel ssh.Channel) {
 	tree := tree{root: s.Root, faults: &s.faults, noRename: s.NoPosixRename}
-	var cmd sftp.FileCmder = tree
-	if !s.NoPosixRename {
-		cmd = renamer{tree}
+	handlers := sftp.Handlers{FileGet: tree, FilePut: tree, FileCmd: tree, FileList: tree}
+	switch {
+	case s.Windows:
+		handlers = drives{tree, &s.held}.handlers(!s.NoPosixRename)
+	case !s.NoPosixRename:
+		handlers.FileCmd = renamer{tree}
 	}
 	tap := newTap(channel, !s.NoFsync, !s.NoPosixRename)
-	server := sftp.NewRequestServer(tap, sftp.Handlers{FileGet: tree, FilePut: tree, FileCmd: cmd, FileList: tree})
+	server := sftp.NewRequestServer(tap, handlers)
 	_ = server.Serve()
 	_ = tap.Close()
 	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{0}))

@@ -233,9 +233,9 @@ func TestRevoke(t *testing.T) {
 	o, err := w.drive(t, w.order(t, "www.farm.test"), func() *acme.Issuer { return one })
 	must(t, err)
 	for range 2 { // the second time it is revoked already
-		must(t, one.Revoke(t.Context(), o.Chain, 4))
+		must(t, one.Revoke(t.Context(), o.Chain, 4, farm.Secret{}))
 	}
-	if err := one.Revoke(t.Context(), o.Chain, 7); err == nil {
+	if err := one.Revoke(t.Context(), o.Chain, 7, farm.Secret{}); err == nil {
 		t.Error("an unknown reason is accepted")
 	}
 	s, err := one.Suggest(t.Context(), o.Chain, time.Now())

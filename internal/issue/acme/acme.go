@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -250,36 +249,6 @@ func contacts(from []string) []string {
 		urls = append(urls, c)
 	}
 	return urls
-}
-
-// Revoke ends a leaf (PEM or DER) before its time, for a reason of RFC 5280
-// §5.3.1. One that is revoked already is no error.
-func (a *Issuer) Revoke(ctx context.Context, leaf []byte, reason int) error {
-	cert, err := parseLeaf(leaf)
-	if err != nil {
-		return fmt.Errorf("revoke a certificate: %w", err)
-	}
-	if reason < 0 || reason > 10 || reason == 7 {
-		return fmt.Errorf("revoke a certificate: no reason %d (RFC 5280 §5.3.1)", reason)
-	}
-	account, err := a.ensured(ctx)
-	if err != nil {
-		return err
-	}
-	core, err := a.ready(ctx, account)
-	if err != nil {
-		return err
-	}
-	code := uint(reason)
-	ctx, x := watch(ctx)
-	err = core.Certificates.Revoke(ctx, acme.RevokeCertMessage{Certificate: encode(cert.Raw), Reason: &code})
-	if p, ok := errors.AsType[*acme.ProblemDetails](err); ok && p.Type == acme.AlreadyRevokedErrorType {
-		return nil
-	}
-	if err != nil {
-		return a.fault(doing{what: "revoke certificate " + farm.Short(farm.Fingerprint(cert.Raw)), names: cert.DNSNames}, err, x, time.Now())
-	}
-	return nil
 }
 
 // profile is the one that an order asks for: its own, or else the issuer's.

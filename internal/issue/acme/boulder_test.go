@@ -524,12 +524,43 @@ func TestBoulderSuggest(t *testing.T) {
 	if in := s.Chosen.Sub(w.clock.now()); in < 58*24*time.Hour || in > 62*24*time.Hour {
 		t.Errorf("to be renewed in %s", in)
 	}
-	must(t, u.issuer(t).Revoke(t.Context(), o.Chain, 4))
-	must(t, u.issuer(t).Revoke(t.Context(), o.Chain, 4))
+	must(t, u.issuer(t).Revoke(t.Context(), o.Chain, 4, farm.Secret{}))
+	must(t, u.issuer(t).Revoke(t.Context(), o.Chain, 4, farm.Secret{}))
 	s, err = u.issuer(t).Suggest(t.Context(), o.Chain, w.clock.now())
 	must(t, err)
 	if s.Chosen.IsZero() || s.Chosen.After(w.clock.now()) {
 		t.Errorf("a revoked certificate is to be renewed at %s", s.Chosen)
+	}
+}
+
+// A leaf that another account got is revoked by its own key, and by nothing else.
+func TestBoulderRevokesByTheLeafsKey(t *testing.T) {
+	t.Parallel()
+	w := newStrict(t, boulder.Options{})
+	u, other := w.owner(t), w.owner(t)
+	other.done(t, "other.farm.test") // so that its account is known
+	r, err := issue.NewRequest([]string{"www.farm.test"}, farm.EC256)
+	must(t, err)
+	o := farm.Order{ID: "o1", Names: []string{"www.farm.test"}, CSR: r.CSR, State: farm.OrderNew, Created: w.clock.now()}
+	o, err = u.drive(t, o)
+	must(t, err)
+	wrong, err := issue.NewRequest([]string{"www.farm.test"}, farm.EC256)
+	must(t, err)
+	for name, key := range map[string]farm.Secret{"no key": {}, "another key": wrong.Key} {
+		if err := other.issuer(t).Revoke(t.Context(), o.Chain, 4, key); !errors.Is(err, issue.Refused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for range 2 { // the second time it is revoked already
+		must(t, other.issuer(t).Revoke(t.Context(), o.Chain, 4, r.Key))
+	}
+	nobody := w.owner(t)
+	must(t, nobody.issuer(t).Revoke(t.Context(), o.Chain, 4, r.Key))
+	if reason, revoked := w.ca.Revoked(o.Chain); !revoked || reason != issue.KeyCompromise {
+		t.Errorf("revoked %t for reason %d", revoked, reason)
+	}
+	if nobody.account != "" {
+		t.Error("an account was opened to revoke with the leaf's own key")
 	}
 }
 

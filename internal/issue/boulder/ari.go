@@ -119,9 +119,29 @@ func (c *CA) revoke(q *call) error {
 	case !t.revoked.IsZero():
 		return refuse(http.StatusBadRequest, "alreadyRevoked", "Certificate with serial %q already revoked", t.serial)
 	}
-	t.revoked = q.now
+	t.revoked, t.reason = q.now, ask.Reason
+	if q.key != nil {
+		t.reason = 1 // who has the key to show has shown that others may
+	}
 	q.w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// Revoked reports whether a leaf that the CA issued (PEM) is revoked, and for
+// which reason (RFC 5280 §5.3.1). One that its own key asked for is a compromised
+// key's, whatever was asked.
+func (c *CA) Revoked(leaf []byte) (reason int, revoked bool) {
+	block, _ := pem.Decode(leaf)
+	if block == nil {
+		return 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.certOfDER(block.Bytes)
+	if t == nil || t.revoked.IsZero() {
+		return 0, false
+	}
+	return t.reason, true
 }
 
 func (c *CA) provenAll(by *account, t *cert, now time.Time) bool {

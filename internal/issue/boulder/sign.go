@@ -112,6 +112,7 @@ type cert struct {
 	names     []identifier
 	issued    time.Time
 	revoked   time.Time // zero: it is not
+	reason    int       // of that
 	window    *window   // suggested instead of the usual
 	successor *order    // the last one that replaces it
 }

@@ -214,3 +214,22 @@ func (c *CA) SetARIText(leaf []byte, answer string) error {
 	defer c.inside.Unlock()
 	return c.store.SetARIResponse(serial, answer)
 }
+
+// Revoked reports whether a leaf that the CA issued (PEM) is revoked, and for
+// which reason (RFC 5280 §5.3.1).
+func (c *CA) Revoked(leaf []byte) (reason int, revoked bool) {
+	block, _ := pem.Decode(leaf)
+	if block == nil {
+		return 0, false
+	}
+	c.inside.Lock()
+	defer c.inside.Unlock()
+	found := c.store.GetRevokedCertificateByDER(block.Bytes)
+	if found == nil {
+		return 0, false
+	}
+	if found.Reason != nil {
+		reason = int(*found.Reason)
+	}
+	return reason, true
+}

@@ -34,6 +34,8 @@ const startTime = 15 * time.Second
 type Options struct {
 	Shares map[string]string // name to folder on this machine
 	Clear  bool              // it does not demand encryption
+	NoNTLM bool              // it takes no passwords, as a server whose domain is Kerberos only
+	DFS    bool              // the shares are DFS namespaces: a link in one leads to another server
 }
 
 // Server is a running smbd.
@@ -147,6 +149,9 @@ server smb encrypt = ` + encrypt + `
 map to guest = never
 log level = 0
 `
+	if s.options.NoNTLM {
+		text += "ntlm auth = disabled\n"
+	}
 	for _, kind := range []string{"private dir", "lock directory", "state directory", "cache directory", "pid directory", "ncalrpc dir"} {
 		folder := filepath.Join(s.dir, strings.Fields(kind)[0])
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -154,8 +159,12 @@ log level = 0
 		}
 		text += kind + " = " + folder + "\n"
 	}
+	dfs := "no"
+	if s.options.DFS {
+		dfs = "yes"
+	}
 	for name, folder := range s.options.Shares {
-		text += fmt.Sprintf("[%s]\npath = %s\nread only = no\nvalid users = %s\n", name, folder, User)
+		text += fmt.Sprintf("[%s]\npath = %s\nread only = no\nvalid users = %s\nmsdfs root = %s\n", name, folder, User, dfs)
 	}
 	return os.WriteFile(s.config(), []byte(text), 0o600)
 }

@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/deploy/drain"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// open makes the act's deployer.
+func (c *Controller) open(ctx context.Context, a *act) (err error) {
+	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target)
+	return err
+}
+
+// deployer makes what installs on a target, over the line to its node if it has one.
+func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
+	s, err := c.setup(ctx, farmName, t)
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.Kinds.Open(t.Kind, t.Options, s)
+	if err != nil || t.Node == "" {
+		return d, err
+	}
+	return c.drained(ctx, farmName, t.Node, drain.Setup{Inner: d, Look: s.Look})
+}
+
+// setup is what a target's deployer is made of.
+func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) (deploy.Setup, error) {
+	s := deploy.Setup{Secrets: map[string]farm.Secret{}, Records: deploy.Records{
+		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
+			return c.bundle(ctx, farmName, t.Site, leaf)
+		},
+	}, Look: c.looker(farmName, t), Command: c.Command}
+	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
+		settings, err := c.settings(ctx, farmName)
+		if err != nil {
+			return s, err
+		}
+		s.Proxy = settings.Proxy
+	}
+	for name, ref := range t.Secrets {
+		var err error
+		if s.Secrets[name], err = c.Secret(ctx, farmName, ref); err != nil {
+			return s, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
+		}
+	}
+	if t.Node != "" {
+		var err error
+		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func (c *Controller) settings(ctx context.Context, farmName string) (s store.Settings, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		s, err = tx.Settings(ctx, farmName)
+		return err
+	})
+	return s, err
+}
+
+// Host opens the line to a node.
+func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
+	node, err := c.Node(ctx, farmName, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Hosts(ctx, farmName, node, c)
+}
