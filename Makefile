@@ -50,7 +50,7 @@ bin/golangci-lint-$(GOLANGCI):
 lint: bin/golangci-lint-$(GOLANGCI) ## the style budgets and what linters find
 	bin/golangci-lint-$(GOLANGCI) run ./...
 
-bench: ## one line a figure, about five minutes (never fails for a slow one; ARGS="-v issue" for one)
+bench: ## one line a figure, about ten minutes (never fails for a slow one; ARGS="-v issue" for one)
 	@CGO_ENABLED=0 go build -o bin/bench ./bench
 	@bin/bench $(ARGS)
 

@@ -249,6 +249,8 @@ func (s schema) sort() string {
 		return "text or list"
 	case len(s.Enum) > 0:
 		return "`" + strings.ReplaceAll(strings.Trim(fmt.Sprint(s.Enum), "[]"), " ", "`, `") + "`"
+	case strings.Contains(s.Pattern, " per "):
+		return "limit"
 	case s.Pattern != "":
 		return "duration"
 	case s.Type == "array":

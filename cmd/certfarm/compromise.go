@@ -33,14 +33,10 @@ refuse what is served until the new one is there.`,
 			if err := a.sureToRevoke(ask.RevokeNow, yes); err != nil {
 				return err
 			}
-			said := "A certificate with a new key is ordered; what is old is revoked when nothing serves it."
-			if ask.RevokeNow {
-				said = "A certificate with a new key is ordered; what is old is revoked now."
-			}
-			return a.begin(cmd.Context(), given[0], w, said, func(c *client.Client, farmName string) error {
+			return a.begin(cmd.Context(), given[0], w, "", func(c *client.Client, farmName string) error {
 				r, err := c.Compromise(cmd.Context(), farmName, given[0], ask)
 				if err == nil {
-					a.tellCompromised(r)
+					a.tellCompromised(r, ask.RevokeNow)
 				}
 				return err
 			})
@@ -66,9 +62,16 @@ func (a *app) sureToRevoke(now, yes bool) error {
 	return &exit{exitFailed, errors.New("nothing was done"), ""}
 }
 
-func (a *app) tellCompromised(r controller.Compromised) {
+// tellCompromised says what was begun; who joins what is under way begins nothing.
+func (a *app) tellCompromised(r controller.Compromised, now bool) {
+	when := "when nothing serves it"
+	if now {
+		when = "now"
+	}
 	if r.Joined {
-		a.say("This is under way already; it goes on.")
+		a.say("This is under way already; it goes on. What is old is revoked %s.", when)
+	} else {
+		a.say("A certificate with a new key is ordered; what is old is revoked %s.", when)
 	}
 	if len(r.Sites) > 1 {
 		a.say("%s", a.tint(a.err, warn, "! The same key is used by "+strings.Join(r.Sites[1:], ", ")+": there it goes, too."))

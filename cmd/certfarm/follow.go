@@ -37,6 +37,7 @@ type follower struct {
 	sites    []string
 	wait     time.Duration // at most; 0: to the end
 	detaches bool          // what is followed goes on elsewhere when this process ends
+	one      bool          // one rollout is followed, and not what else a site is busy with, such as an order
 
 	after  string            // id of the last event that is known
 	before map[string]string // the newest rollout of each site at the beginning
@@ -204,7 +205,7 @@ func (f *follower) look(ctx context.Context) error {
 		}
 		v := &f.views[i]
 		v.progress = p
-		v.over = p.Rest || p.Waits != "" && (p.Again.IsZero() || p.Again.After(f.ui.now().Add(patience)))
+		v.over = p.Rest || f.late(p)
 		if p.Newest == "" || p.Newest == f.before[p.Name] {
 			continue
 		}
@@ -212,9 +213,25 @@ func (f *follower) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		v.rollout = &r
+		f.saw(v, r)
 	}
 	return nil
+}
+
+// saw takes a rollout into a view. Where one is followed, its end is all.
+func (f *follower) saw(v *siteView, r farm.Rollout) {
+	v.rollout = &r
+	if f.one && r.Outcome != farm.Running && r.Outcome != farm.Superseded {
+		v.over, v.progress.Rest = true, true
+	}
+}
+
+// late reports that nothing can happen for longer than is waited for.
+func (f *follower) late(p controller.Progress) bool {
+	if f.one && p.Rollout == "" {
+		return false // what waits is not the rollout
+	}
+	return p.Waits != "" && (p.Again.IsZero() || p.Again.After(f.ui.now().Add(patience)))
 }
 
 // A shower shows what a follower sees.

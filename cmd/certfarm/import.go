@@ -14,7 +14,7 @@ import (
 
 func newImport(a *app) *cobra.Command {
 	var chain, key string
-	var w watching
+	w := watching{one: true}
 	c := a.inFarm(&cobra.Command{
 		Use: "import SITE [FILE]", GroupID: groupFarm, Short: "Roll out a certificate that was got elsewhere",
 		Long: `Import makes a certificate and its key the site's newest version, and rolls it

@@ -144,6 +144,9 @@ func (a *app) startLab(ctx context.Context, r rehearsing) (*lab.Lab, func(), err
 	if r.log == "" {
 		r.log = filepath.Join(r.dir, "controller.log")
 	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, nil, err
+	}
 	file, err := os.OpenFile(r.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, err
@@ -204,13 +207,12 @@ func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map
 		return err
 	}
 	issued := d.Versions[0].Leaves[0].Fingerprint // the newest
-	nodes := witnessed(l.Witness(ctx), issued, now[0].Serves)
 	if r.once && comesBack(faults) && second[0].Exit == exitPartly {
 		if err := a.waitForHealing(ctx, l); err != nil {
 			return err
 		}
 	}
-	return a.afterwards(ctx, l, r, second, nodes)
+	return a.afterwards(ctx, l, r, second, witnessed(l.Witness(ctx), issued, now[0].Serves))
 }
 
 // introduce says what runs, and shows the farm.yaml without its certificates.

@@ -12,6 +12,7 @@ import (
 // watching says whether a command watches what it began.
 type watching struct {
 	detach bool
+	one    bool // one rollout, and not the orders of the site
 	wait   time.Duration
 }
 
@@ -38,17 +39,20 @@ kept: where they say to wait, it waits.`,
 	return c
 }
 
-// begin does something that begins a rollout of a site, and watches it.
+// begin does something that begins a rollout of a site, and watches it. Said is told
+// when it was done; empty: do tells it.
 func (a *app) begin(ctx context.Context, site string, w watching, said string, do func(*client.Client, string) error) error {
 	return a.with(ctx, func(c *client.Client, farmName string) error {
-		f := &follower{ui: a.ui, source: c, farm: farmName, sites: []string{site}, wait: w.wait, detaches: true}
+		f := &follower{ui: a.ui, source: c, farm: farmName, sites: []string{site}, wait: w.wait, detaches: true, one: w.one}
 		if err := f.begin(ctx); err != nil {
 			return err
 		}
 		if err := do(c, farmName); err != nil {
 			return a.meant(ctx, c, "sites", farmName, site, err)
 		}
-		a.say("%s", said)
+		if said != "" {
+			a.say("%s", said)
+		}
 		if w.detach {
 			return a.result(waiting(f.sites))
 		}

@@ -155,7 +155,7 @@ func (a *app) teller(word, short, said string) *cobra.Command {
 }
 
 func newUndo(a *app) *cobra.Command {
-	var w watching
+	w := watching{one: true}
 	c := a.inFarm(&cobra.Command{
 		Use: "undo SITE", Short: "Bring the version before back, as a rollout of its own",
 		Example: "certfarm rollout undo shop",

@@ -100,7 +100,7 @@ func (a *app) selftest(ctx context.Context, o selftesting) error {
 	if err != nil {
 		return err
 	}
-	if err := a.assentTo(o, places); err != nil {
+	if err := a.ready(ctx, o, p, places); err != nil {
 		return err
 	}
 	s := sheet{
@@ -193,6 +193,17 @@ func (a *app) bench(ctx context.Context, o selftesting, text []byte, farmName st
 		return b, nil, hinted(err, cmp.Or(hintOf(err), "a farm.yaml for a self test names secrets as {file: …} or {env: …}"))
 	}
 	return b, end, nil
+}
+
+// ready asks the person, and then the target.
+func (a *app) ready(ctx context.Context, o selftesting, p *deploytest.Practice, places []deploy.Place) error {
+	if err := a.assentTo(o, places); err != nil {
+		return err
+	}
+	if err := p.Reach(ctx); err != nil {
+		return hinted(fmt.Errorf("nothing was tried: %w", err), "first mend the line to the target: every rule would ask it again")
+	}
+	return nil
 }
 
 // assentTo says what will be touched, and asks.

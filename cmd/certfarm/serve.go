@@ -64,6 +64,7 @@ func (a *app) serve(ctx context.Context, s serving) error {
 		return err
 	}
 	defer h.Close()
+	h.Version = version()
 	ctl := controller.New(h.Config)
 	challenges, err := openChallenges(s.challenges, ctl, log)
 	if err != nil {

@@ -311,6 +311,8 @@ www-data nginx: worker process
 me       nginx: master process nginx -c /x/nginx.conf
 mallory  nginx: master process /tmp/nginx -c /tmp/evil.conf
 mallory  /tmp/apache2 -k start
+www-data httpd -f /x/httpd.conf -d /x -D A -D FOREGROUND
+root     nginx: master process nginx -p /y
 root     /usr/sbin/apache2 -k start
 root     /usr/sbin/apache2 -k start
 root     httpd -f /x/httpd.conf -d /x -D A -D FOREGROUND
@@ -329,6 +331,7 @@ root     grep nginx
 nginx /usr/sbin/nginx
 nginx nginx /x/nginx.conf
 apache apache2
+nginx nginx  /y
 apache httpd /x/httpd.conf /x A
 haproxy /usr/sbin/haproxy /etc/haproxy/haproxy.cfg
 lighttpd lighttpd /etc/lighttpd/lighttpd.conf

@@ -28,6 +28,15 @@ type Spot struct {
 	Leaves   []FileLeaf `json:"leaves"`
 	Sights   []Glance   `json:"sights,omitempty"`
 	Warnings []string   `json:"warnings,omitempty"`
+	Ways     Ways       `json:"-"`
+}
+
+// Ways are how the server that has a place is tested, reloaded and told: a node may
+// run several of one sort, each with a configuration of its own.
+type Ways struct {
+	Commands map[string][]string // test, reload and start where they are not the kind's own
+	Unsure   string              // what could not be told of them
+	Socket   string              // HAProxy's
 }
 
 // A FileLeaf is the certificate in a place's file.

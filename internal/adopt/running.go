@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ type Server struct {
 // that is only done for processes of root, and of me, the login; of others the usual
 // program and configuration count, or a note says what was left out.
 func Running(ps, me string) (all []Server, notes []string) {
+	var left []Server
+	var users []string // whose they are
 	for line := range strings.Lines(ps) {
 		words := strings.Fields(strings.ReplaceAll(line, `"`, ""))
 		if len(words) < 2 {
@@ -35,7 +38,8 @@ func Running(ps, me string) (all []Server, notes []string) {
 		}
 		if user := words[0]; user != "root" && user != me && s.runs() {
 			if s.own() {
-				notes = append(notes, s.Kind+" of user "+user+" was left out ("+s.Config+"): a configuration that is neither the usual one nor that of a process of root is not asked for; name it with --server "+s.Kind+" --config FILE if it is yours")
+				left = append(left, s)
+				users = append(users, user)
 				continue
 			}
 			s.Program = path.Base(s.Program)
@@ -43,6 +47,12 @@ func Running(ps, me string) (all []Server, notes []string) {
 		if !slices.ContainsFunc(all, func(o Server) bool { return same(o, s) }) {
 			all = append(all, s)
 		}
+	}
+	for i, s := range left {
+		if slices.ContainsFunc(all, func(o Server) bool { return same(o, s) }) {
+			continue // a worker of one that is asked
+		}
+		notes = append(notes, s.Kind+" of user "+users[i]+" was left out ("+cmp.Or(s.Config, s.Root)+"): a configuration that is neither the usual one nor that of a process of root is not asked for; name it with --server "+s.Kind+" --config FILE if it is yours")
 	}
 	slices.Sort(notes)
 	return all, slices.Compact(notes)
@@ -71,7 +81,7 @@ func serverOf(words []string) (s Server, ok bool) {
 	flags := words[1:]
 	switch strings.TrimSuffix(strings.ToLower(path.Base(s.Program)), ".exe") {
 	case "nginx":
-		s.Kind, s.Config = "nginx", value(flags, "-c")
+		s.Kind, s.Config, s.Root = "nginx", value(flags, "-c"), value(flags, "-p")
 		return s, !slices.Contains(flags, "-s")
 	case "apache2", "httpd", "apache":
 		s.Kind, s.Config, s.Root = "apache", value(flags, "-f"), value(flags, "-d")

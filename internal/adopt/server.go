@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -32,18 +33,18 @@ func (s Server) program() string {
 
 // flags are those that say which configuration is meant.
 func (s Server) flags() (all []string) {
-	if s.Config != "" && s.Kind == "nginx" {
-		all = []string{"-c", s.Config}
-	} else if s.Config != "" {
-		all = []string{"-f", s.Config}
+	config, root := "-f", "-d"
+	if s.Kind == "nginx" {
+		config, root = "-c", "-p"
 	}
-	if s.Kind == "apache" {
-		if s.Root != "" {
-			all = append(all, "-d", s.Root)
-		}
-		for _, d := range s.Defines {
-			all = append(all, "-D", d)
-		}
+	if s.Config != "" {
+		all = append(all, config, s.Config)
+	}
+	if s.Root != "" {
+		all = append(all, root, s.Root)
+	}
+	for _, d := range s.Defines {
+		all = append(all, "-D", d)
 	}
 	return all
 }
@@ -125,10 +126,19 @@ func (s *Server) Tree(said map[string]string) (t Tree, problem string) {
 	case "tomcat":
 		t.Main, t.Root = s.Config, s.Root
 	}
-	if t.Main == "" {
-		return t, "where " + s.Kind + " has its configuration could not be told: name it with --server " + s.Kind + " --config FILE"
+	return t, s.lost(t.Main)
+}
+
+// lost says why a server's configuration is not known; empty: it is.
+func (s *Server) lost(main string) string {
+	remedy := ": name it with --server " + s.Kind + " --config FILE"
+	switch {
+	case main == "":
+		return "where " + s.Kind + " has its configuration could not be told" + remedy
+	case !path.IsAbs(main) && !drive(main):
+		return s.Kind + " was started with a configuration that is named relative to its folder, " + main + remedy
 	}
-	return t, ""
+	return ""
 }
 
 func (s *Server) nginxTree(said map[string]string) (t Tree) {
@@ -139,7 +149,7 @@ func (s *Server) nginxTree(said map[string]string) (t Tree) {
 	if t.Main == "" {
 		t.Main = first(confPath, said["version"])
 	}
-	if prefix := first(prefixPath, said["version"]); t.Main != "" && !path.IsAbs(t.Main) && !drive(t.Main) && prefix != "" {
+	if prefix := cmp.Or(s.Root, first(prefixPath, said["version"])); t.Main != "" && !path.IsAbs(t.Main) && !drive(t.Main) && prefix != "" {
 		t.Main = path.Join(prefix, t.Main)
 	}
 	return t
@@ -180,7 +190,7 @@ func (s Server) usual() []string {
 // Units are the systemd units that may have started the server: none where its
 // command line names a configuration that is not the usual one.
 func (s Server) Units() []string {
-	if s.Config != "" && !slices.Contains(s.usual(), s.Config) || drive(s.Program) {
+	if s.Config != "" && !slices.Contains(s.usual(), s.Config) || s.Root != "" && s.Root != "/etc/apache2" && s.Root != "/etc/httpd" || drive(s.Program) {
 		return nil
 	}
 	return map[string][]string{"nginx": {"nginx"}, "apache": {"apache2", "httpd"}, "haproxy": {"haproxy"}, "lighttpd": {"lighttpd"}}[s.Kind]
@@ -199,7 +209,7 @@ func Commands(s Server, unit string) (all map[string][]string, unsure string) {
 	own := func(words ...string) []string {
 		return append(append([]string{s.program()}, s.flags()...), words...)
 	}
-	odd := s.Config != "" && len(s.Units()) == 0 // its own configuration
+	odd := (s.Config != "" || s.Root != "") && len(s.Units()) == 0 // its own configuration
 	switch s.Kind {
 	case "apache":
 		return s.apacheCommands(odd, own)

@@ -14,15 +14,12 @@ import (
 
 // Facts are what a report is made from.
 type Facts struct {
-	Node     farm.Node
-	Servers  []Server
-	Spots    []Spot // without verdicts and warnings
-	Notes    []string
-	Farm     farm.Farm                      // as it is now: its issuers, ways to write DNS, and places that are taken
-	Commands map[string]map[string][]string // by kind: test, reload and start where they are not the kind's own
-	Unsure   map[string]string              // by kind: what could not be told of its commands
-	Socket   string                         // HAProxy's
-	Now      time.Time
+	Node    farm.Node
+	Servers []Server
+	Spots   []Spot // without verdicts and warnings
+	Notes   []string
+	Farm    farm.Farm // as it is now: its issuers, ways to write DNS, and places that are taken
+	Now     time.Time
 }
 
 // A site is one of the sites that are proposed.
@@ -252,24 +249,24 @@ func (f Facts) targetOf(p Spot, paths []string) *target {
 		t.options = append(t.options, field{"store", "/var/lib/certfarm-targets"})
 	}
 	for _, name := range []string{"test", "reload", "start"} {
-		if argv := f.Commands[p.Server][name]; argv != nil && t.kind == p.Server {
+		if argv := p.Ways.Commands[name]; argv != nil && t.kind == p.Server {
 			t.options = append(t.options, field{name, argv})
 		}
 	}
-	if text := f.Unsure[p.Server]; text != "" {
+	if text := p.Ways.Unsure; text != "" {
 		t.comments = append(t.comments, text)
 	}
-	f.socket(t)
+	t.socket(p.Ways.Socket)
 	return t
 }
 
 // socket says how HAProxy is told without a reload.
-func (f Facts) socket(t *target) {
+func (t *target) socket(path string) {
 	if t.server == "haproxy" {
-		if f.Socket != "" && f.Socket != "/run/haproxy/admin.sock" {
-			t.options = append(t.options, field{"socket", f.Socket})
+		if path != "" && path != "/run/haproxy/admin.sock" {
+			t.options = append(t.options, field{"socket", path})
 		}
-		if f.Socket == "" {
+		if path == "" {
 			t.comments = append(t.comments, "no socket with level admin stands in the configuration: each change is a reload; `stats socket /run/haproxy/admin.sock mode 660 level admin` makes that unnecessary")
 		}
 	}

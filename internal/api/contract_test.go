@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/api/client"
@@ -154,8 +155,13 @@ func TestTheClientKnowsEveryRoute(t *testing.T) {
 func calls(c *client.Client, t *testing.T) map[string]func() error {
 	ctx := t.Context()
 	all := map[string]func() error{
-		"Freeze":    func() error { return c.Freeze(ctx, "f", true) },
-		"Renew":     func() error { return c.Renew(ctx, "f", "s") },
+		"Freeze": func() error { return c.Freeze(ctx, "f", true) },
+		"Doctor": func() error { _, err := c.Doctor(ctx, "f"); return err },
+		"Renew":  func() error { return c.Renew(ctx, "f", "s") },
+		"Forecast": func() error {
+			_, err := c.Forecast(ctx, "f", controller.ForecastAsk{Days: 30, AddNames: 5, Under: "example.com", Pause: time.Hour})
+			return err
+		},
 		"Preflight": func() error { _, err := c.Preflight(ctx, "f", "s", true); return err },
 		"Snippet": func() error {
 			_, err := c.Snippet(ctx, "f", "s", controller.SnippetAsk{Server: "nginx", Via: "gateway"})

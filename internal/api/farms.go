@@ -170,3 +170,9 @@ func (s *server) rekey(ctx context.Context, _ *struct{}) (Rekeyed, error) {
 	n, err := s.Rekey(ctx, by(ctx))
 	return Rekeyed{n}, err
 }
+
+func (s *server) doctor(ctx context.Context, in *InFarm) (controller.Checkup, error) {
+	k, err := s.Checkup(ctx, in.Farm)
+	k.Controllers, k.Lanes, k.Fences, k.Checks = list(k.Controllers), list(k.Lanes), list(k.Fences), list(k.Checks)
+	return k, err
+}

@@ -40,6 +40,9 @@ func Routes() []Route {
 		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
 		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answer((*server).apply)},
 		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
+		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
+
+		{ID: "forecast", Method: "GET", Path: inFarm + "/forecast", Needs: View, Tag: "farms", Summary: "Play the next days forward against the limits of the CAs", bind: answer((*server).forecast)},
 
 		{ID: "list-sites", Method: "GET", Path: inFarm + "/sites", Needs: View, Tag: "sites", Summary: "List sites by name", bind: answer((*server).listSites)},
 		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/adopt"
 	"github.com/certfarm/certfarm/internal/controller"
@@ -246,4 +247,22 @@ type inIssuer struct {
 
 func (s *server) rollOver(ctx context.Context, in *inIssuer) (controller.Rollover, error) {
 	return s.RollOver(ctx, in.Farm, in.Issuer, by(ctx))
+}
+
+type forecastAsk struct {
+	InFarm
+	Days     int    `query:"days" minimum:"1" maximum:"400" default:"90"`
+	AddNames int    `query:"add_names" minimum:"0" maximum:"100000" doc:"so many new sites of one name"`
+	Under    string `query:"under" maxLength:"250" doc:"the domain of those names; not set: each has its own"`
+	Lifetime int    `query:"lifetime" minimum:"0" maximum:"34560000" doc:"seconds that all live that are ordered from now on; not set: as now"`
+	Pause    int    `query:"pause" minimum:"0" maximum:"34560000" doc:"seconds from now in which nothing is ordered"`
+}
+
+func (s *server) forecast(ctx context.Context, in *forecastAsk) (controller.ForecastReport, error) {
+	r, err := s.Forecast(ctx, in.Farm, controller.ForecastAsk{
+		Days: in.Days, AddNames: in.AddNames, Under: in.Under,
+		Lifetime: time.Duration(in.Lifetime) * time.Second, Pause: time.Duration(in.Pause) * time.Second,
+	})
+	r.Issuers = list(r.Issuers)
+	return r, err
 }

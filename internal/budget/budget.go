@@ -1,12 +1,16 @@
-// Package budget decides what a CA's limits still allow, from the orders that
-// are stored. It is a simple ceiling for one account and one set of names, however
-// many sites ask for them, below the limits of every CA that is
-// known: of Let's Encrypt's five certificates a week for one set of names, one
-// is left to a person. It is pure.
+// Package budget decides what a CA's limits still allow. It is pure.
 //
-// Renewals that replace a certificate (RFC 9773 §5) are exempt from limits at
-// some CAs. Here they are not: a certificate that needs more than four orders a
-// week is in trouble, whatever the CA allows.
+// Allow holds for every CA: a simple ceiling for one account and one set of names,
+// however many sites ask for them, from the orders that are stored. It is below
+// the limits of every CA that is known: of Let's Encrypt's five certificates a week
+// for one set of names, one is left to a person. Renewals that replace a certificate
+// (RFC 9773 §5) are exempt from limits at some CAs. Here they are not: a certificate
+// that needs more than four orders a week is in trouble, whatever the CA allows.
+//
+// A Ledger holds what an issuer's token buckets hold, where its limits are known:
+// no bucket is ever overdrawn. Grant hands out what they hold among those that wait,
+// the least life left first, and nobody is passed over for ever. Simulate plays that
+// forward for a forecast.
 package budget
 
 import (
@@ -15,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // The ceiling.
@@ -46,6 +52,16 @@ type Ask struct {
 	// do not count, since CAs count certificates, and the pause keeps to their limits
 	// of failures.
 	Late bool
+	// Limit is what the CA is known to allow for one set of names; zero: nothing is known.
+	Limit farm.Rate
+}
+
+// ceiling is how many orders may be begun in which time: one is left to people.
+func (a Ask) ceiling() (most int, span time.Duration) {
+	if a.Limit.Count == 0 {
+		return Most, Span
+	}
+	return max(1, a.Limit.Count-1), a.Limit.Per
 }
 
 // An Answer is whether an ask is allowed, and if not, when to ask again and why.
@@ -59,16 +75,18 @@ type Answer struct {
 // orders for other names and from long ago; its order does not matter.
 func Allow(past []Past, ask Ask, now time.Time) Answer {
 	want := max(ask.Orders, 1)
-	if want > Most {
-		return Answer{Why: fmt.Sprintf("%d orders at once are more than the %d that one set of names may have in a week; ask for fewer key types", want, Most)}
+	most, span := ask.ceiling()
+	in := strings.TrimPrefix(farm.Rate{Count: 1, Per: span}.String(), "1 per ")
+	if want > most {
+		return Answer{Why: fmt.Sprintf("%d orders at once are more than the %d that one set of names may have in %s; ask for fewer key types", want, most, in)}
 	}
 	past = slices.DeleteFunc(slices.Clone(past), func(p Past) bool {
 		return p.Issuer != ask.Issuer || set(p.Names) != set(ask.Names)
 	})
-	begun, failed := recent(past, ask.Late, now)
-	if over := len(begun) + want - Most; over > 0 {
-		again := begun[over-1].Add(Span)
-		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last 7 days, and %d are allowed; ask again at %s", len(begun), Most, again.UTC().Format(time.RFC3339))}
+	begun, failed := recent(past, span, ask.Late, now)
+	if over := len(begun) + want - most; over > 0 {
+		again := begun[over-1].Add(span)
+		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last %s, and %d are allowed; ask again at %s", len(begun), in, most, again.UTC().Format(time.RFC3339))}
 	}
 	if again := failed.Add(cmp.Or(ask.Pause, Pause)); !failed.IsZero() && again.After(now) && !ask.Forced {
 		return Answer{Again: again, Why: fmt.Sprintf("the last order failed at %s; the next may begin at %s, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339), again.UTC().Format(time.RFC3339))}
@@ -78,9 +96,9 @@ func Allow(past []Past, ask Ask, now time.Time) Answer {
 
 // recent finds when the orders of the span were begun, oldest first, and when one
 // failed last, if none has gone well since and it is not forgiven.
-func recent(past []Past, late bool, now time.Time) (begun []time.Time, failed time.Time) {
+func recent(past []Past, span time.Duration, late bool, now time.Time) (begun []time.Time, failed time.Time) {
 	for _, p := range past {
-		if p.Begun.Add(Span).After(now) && (p.Failed.IsZero() || !late) {
+		if p.Begun.Add(span).After(now) && (p.Failed.IsZero() || !late) {
 			begun = append(begun, p.Begun)
 		}
 		if p.Failed.After(failed) && !succeededAfter(past, p) && !forgiven(past, p) {

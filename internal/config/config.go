@@ -24,6 +24,9 @@ type Vocabulary struct {
 	DNS           map[string]Provider // of TXT records, by name
 	StartTLS      []string            // protocols that a probe can upgrade; none: starttls is refused
 	InlineSecrets bool                // `{file: …}` and `{env: …}` may stand in place: `run --once -f` and `lab` only
+	// Impossible says why the windows of a site leave its certificates no way to be
+	// renewed in time; empty: they do not. Nil: nobody asks.
+	Impossible func(farm.Site) string
 }
 
 // A Kind is one way to install certificates, as far as farm.yaml goes.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 var update = flag.Bool("update", false, "write the .want files and schema.json anew")
@@ -17,6 +19,12 @@ var update = flag.Bool("update", false, "write the .want files and schema.json a
 // vocabulary is a small one: `nginx` wants a pem, `files` a chain.
 func vocabulary(inline bool) Vocabulary {
 	return Vocabulary{
+		Impossible: func(s farm.Site) string {
+			if s.Profile == "shortlived" && len(s.Policy.Windows) > 0 {
+				return "a week is longer than three days"
+			}
+			return ""
+		},
 		Kinds: map[string]Kind{
 			"nginx": kind("nginx", "pem", "chain", "key", "test", "reload", "start", "rsa", "more", "password"),
 			"files": kind("", "pem", "chain", "key", "reload"),

@@ -39,6 +39,12 @@ func (c *resolver) issuer(name string, w issuer) farm.Issuer {
 	if w.EAB != nil {
 		got.EAB = &farm.EAB{KeyID: w.EAB.KeyID, HMAC: farm.SecretRef(w.EAB.HMAC)}
 	}
+	if l := w.Limits; l != nil {
+		got.Limits = &farm.Limits{
+			Orders: farm.Rate(l.Orders), Domain: farm.Rate(l.Domain), Names: farm.Rate(l.Names),
+			Failures: farm.Rate(l.Failures), Exempt: l.Exempt,
+		}
+	}
 	return got
 }
 

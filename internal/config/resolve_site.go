@@ -30,7 +30,32 @@ func (c *resolver) site(name string, w site) farm.Site {
 	}
 	got.Validations = c.validations(w, got.Names, s.nodes)
 	got.Policy = c.sitePolicy(w, got.Targets)
+	c.possible(w, got)
 	return got
+}
+
+// possible refuses windows that leave no way to renew in time. It is asked when all
+// else is right.
+func (c *resolver) possible(w site, got farm.Site) {
+	if c.words.Impossible == nil || len(c.wrong) > 0 {
+		return
+	}
+	why := c.words.Impossible(got)
+	if why == "" {
+		return
+	}
+	at := key(w.at)
+	for _, p := range []*policy{c.file.Policy, w.Policy} {
+		if p != nil && p.Window != nil {
+			at = p.at.field("window")
+		}
+	}
+	for _, t := range w.Targets {
+		if t.Window != nil {
+			at = t.at.field("window")
+		}
+	}
+	c.say(at, "the windows of site "+quote(got.Name)+" are too far apart: "+why, "open a window more often, or take a profile whose certificates live longer")
 }
 
 // tags checks the tags.

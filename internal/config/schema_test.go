@@ -53,6 +53,8 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text, texts, labels}}
 	case reflect.TypeFor[duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^0$|^(\d+d)?(\d+(\.\d+)?(h|m|s|ms|us|µs|ns))*$`}
+	case reflect.TypeFor[rate]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[1-9]\d* per \S+$`}
 	case reflect.TypeFor[share]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"},

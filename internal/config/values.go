@@ -68,6 +68,24 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(days)*24*time.Hour + d, err
 }
 
+// A rate is so many in a length of time: "300 per 3h".
+type rate farm.Rate
+
+func (v *rate) readFrom(r *reader, p *place) {
+	s, ok := r.text(p)
+	if !ok {
+		return
+	}
+	number, per, _ := strings.Cut(s, " per ")
+	n, err := strconv.ParseUint(number, 10, 31)
+	d, bad := parseDuration(strings.TrimSpace(per))
+	if err != nil || bad != nil || n == 0 || d <= 0 {
+		r.say(p, quote(s)+" is no limit", "write so many in so long: 300 per 3h, 50 per 7d")
+		return
+	}
+	*v = rate{Count: int(n), Per: d}
+}
+
 // A share is a number of targets: 2, 5%, or max(1, 5%).
 type share farm.Share
 

@@ -23,13 +23,23 @@ type farmFile struct {
 
 type issuer struct {
 	located
-	ACME           string `yaml:"acme" jsonschema:"required" doc:"URL of the CA's ACME directory; https only."`
-	Staging        string `yaml:"staging" doc:"URL of the CA's staging directory, for 'certfarm preflight --external'. Default: that of Let's Encrypt for Let's Encrypt, else none."`
-	Contact        list   `yaml:"contact" doc:"Where the CA may write to, as mailto: URLs."`
-	Profile        string `yaml:"profile" doc:"ACME profile of the certificates, by the CA's name for it. Default: the CA's choice. A site may name another."`
-	PreferredChain string `yaml:"preferred_chain" doc:"Common name of the root that the chain should lead to, where the CA offers several. Default: the CA's choice."`
-	Roots          string `yaml:"roots" doc:"Root certificates of a private CA, PEM, in place (they are public). Default: the system's roots."`
-	EAB            *eab   `yaml:"eab" doc:"External account binding, where the CA wants one."`
+	ACME           string  `yaml:"acme" jsonschema:"required" doc:"URL of the CA's ACME directory; https only."`
+	Staging        string  `yaml:"staging" doc:"URL of the CA's staging directory, for 'certfarm preflight --external'. Default: that of Let's Encrypt for Let's Encrypt, else none."`
+	Contact        list    `yaml:"contact" doc:"Where the CA may write to, as mailto: URLs."`
+	Profile        string  `yaml:"profile" doc:"ACME profile of the certificates, by the CA's name for it. Default: the CA's choice. A site may name another."`
+	PreferredChain string  `yaml:"preferred_chain" doc:"Common name of the root that the chain should lead to, where the CA offers several. Default: the CA's choice."`
+	Roots          string  `yaml:"roots" doc:"Root certificates of a private CA, PEM, in place (they are public). Default: the system's roots."`
+	EAB            *eab    `yaml:"eab" doc:"External account binding, where the CA wants one."`
+	Limits         *limits `yaml:"limits" doc:"What the CA allows, so that orders wait their turn here and not behind a refusal. Default: what is known of the directory (Let's Encrypt), else 4 orders a week for the same names."`
+}
+
+type limits struct {
+	located
+	Orders   rate   `yaml:"orders" doc:"New orders of the account."`
+	Domain   rate   `yaml:"domain" doc:"Certificates for one registered domain."`
+	Names    rate   `yaml:"names" doc:"Certificates for exactly the same names; one of them is left to people."`
+	Failures rate   `yaml:"failures" doc:"Failed validations of one name. Default: 5 per 1h."`
+	Exempt   string `yaml:"exempt" jsonschema:"enum=ari,enum=none" doc:"Renewals that do not count. ari: those within the window that the CA suggests. Default: what is known of the directory, else none."`
 }
 
 type eab struct {

@@ -105,21 +105,20 @@ func (c *Controller) adopt(ctx context.Context, whole farm.Farm, text, node stri
 	if l.host, err = from.Host(ctx, whole.Name, node); err != nil {
 		return r, err
 	}
-	f := adopt.Facts{Node: l.node, Farm: whole, Now: c.Now(), Commands: map[string]map[string][]string{}, Unsure: map[string]string{}}
+	f := adopt.Facts{Node: l.node, Farm: whole, Now: c.Now()}
 	if f.Servers, err = l.servers(ctx); err != nil {
 		return r, err
 	}
 	for i := range f.Servers {
 		found := l.read(ctx, &f.Servers[i])
 		f.Notes = append(f.Notes, found.Notes...)
+		ways := adopt.Ways{Socket: found.Socket}
+		ways.Commands, ways.Unsure = adopt.Commands(f.Servers[i], l.unit(ctx, f.Servers[i]))
 		for _, p := range found.Places {
-			f.Spots = append(f.Spots, l.finding(ctx, p))
+			spot := l.finding(ctx, p)
+			spot.Ways = ways
+			f.Spots = append(f.Spots, spot)
 		}
-		if found.Socket != "" {
-			f.Socket = found.Socket
-		}
-		s := f.Servers[i]
-		f.Commands[s.Kind], f.Unsure[s.Kind] = adopt.Commands(s, l.unit(ctx, s))
 	}
 	l.handshakes(ctx, f.Spots)
 	f.Notes = append(f.Notes, l.notes...)

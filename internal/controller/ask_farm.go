@@ -13,6 +13,7 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/plan"
 	"github.com/certfarm/certfarm/internal/prove/dns01/provider"
+	"github.com/certfarm/certfarm/internal/renew"
 	"github.com/certfarm/certfarm/internal/rollout"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -35,6 +36,9 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 		DNS:           map[string]config.Provider{},
 		StartTLS:      startTLS,
 		InlineSecrets: inPlace,
+		Impossible: func(s farm.Site) string {
+			return renew.CourseOf(s).Impossible(renew.Lifetime(s.Profile))
+		},
 	}
 	for _, p := range provider.All() {
 		words := config.Provider{Check: p.Check}

@@ -18,11 +18,13 @@ import (
 // being staged, so that one reload does for all that become due together.
 const (
 	companyWithin = 30 * time.Second // after the first was staged
-	companyEvery  = 200 * time.Millisecond
+	companyEvery  = 50 * time.Millisecond
+	companyMost   = 64 // rollouts that are looked at
 )
 
-// company reports that an activation had better wait for what is being staged for
-// the same reload group. Nothing waits where little life is left.
+// company reports that an activation had better wait: a rollout that concerns the
+// same reload group still stages something, or is about to decide. Nothing waits where
+// little life is left.
 func (c *Controller) company(ctx context.Context, j farm.Job, verb farm.Verb, group string, acts []act) (more bool, err error) {
 	now := c.Now()
 	long := func(a act) bool {
@@ -32,11 +34,32 @@ func (c *Controller) company(ctx context.Context, j farm.Job, verb farm.Verb, gr
 		return false, nil
 	}
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		staging, err := tx.Doing(ctx, j.Farm, group, farm.DoStage, 1)
-		more = len(staging) > 0
+		if more, err = tx.Staging(ctx, j.Farm, group); more || err != nil {
+			return err
+		}
+		if more, err = deciding(ctx, tx, j.Farm, group); more || err != nil {
+			return err
+		}
+		now, err := tx.Doing(ctx, j.Farm, group, verb, atMost(verb))
+		more = len(now) > len(acts) // some came while it was asked
 		return err
 	})
 	return more, err
+}
+
+// deciding reports that a rollout with a target in the reload group, on which nothing
+// is in flight, is about to decide what comes next.
+func deciding(ctx context.Context, tx *store.Tx, farmName, group string) (bool, error) {
+	resting, err := tx.Doing(ctx, farmName, group, "", companyMost)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range resting {
+		if due, err := dueNow(ctx, tx, farmName, "advance", r.Rollout); due || err != nil {
+			return due, err
+		}
+	}
+	return false, nil
 }
 
 // A group is what the Stage of one target says for the others of its reload group.

@@ -48,6 +48,7 @@ type Config struct {
 	Commands map[string][]string // what farm.yaml may have run here (dns provider exec, drain, certificate_command): name to argv
 	Helper   []string            // argv of a process that runs a DNS provider's API
 	Owner    string              // names this process in leases; empty: made up
+	Version  string              // of the program, for `certfarm doctor`
 	Workers  int                 // jobs at once; 0: 64
 }
 
@@ -146,10 +147,12 @@ func New(c Config) *Controller {
 	ctl.keys.Store(c.Keys)
 	ctl.kinds = map[string]kind{
 		"check":      {ctl.workCheck, ctl.applyCheck},
+		"grant":      {nil, ctl.applyGrant},
 		"account":    {ctl.workAccount, ctl.applyAccount},
 		"revoke":     {ctl.workRevoke, ctl.applyRevoke},
 		"compromise": {ctl.workCompromise, ctl.applyCompromise},
 		"erase":      {ctl.workErase, ctl.applyErase},
+		"putback":    {ctl.workPutBack, ctl.applyPutBack},
 		"order":      {ctl.workOrder, ctl.applyOrder},
 		"advance":    {nil, ctl.applyAdvance},
 		"act":        {ctl.workAct, ctl.applyAct},
@@ -198,12 +201,18 @@ func (c *Controller) Run(ctx context.Context) error {
 		Queue: store.Queue{Store: c.Store, Owner: c.Owner, Apply: c.apply}, Handlers: handlers, Workers: workers,
 		Lease: c.Pace.Lease, Wake: c.Store.Changed(), Log: c.Log,
 	}
+	var others sync.WaitGroup
+	others.Go(func() { c.stayAlive(ctx, c.Now()) })
+	defer others.Wait()
 	return r.Run(ctx)
 }
 
 // begin makes sure that the master key belongs to the store, and arms what every
 // farm keeps going by itself.
 func (c *Controller) begin(ctx context.Context) error {
+	if err := c.seeHistory(ctx); err != nil {
+		return err
+	}
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
 		for r, err := range tx.AllSealed(ctx) {
 			if err == nil {

@@ -66,12 +66,11 @@ func (c *Controller) outOf(ctx context.Context, farmName, name string, d farm.Dr
 
 // ledger keeps what a node was taken out of as a word of its farm.
 func (c *Controller) ledger(farmName, node string) drain.Ledger {
-	word := "drained " + node
 	return drain.Ledger{
 		Read: func(ctx context.Context) (names []string, err error) {
 			var text string
 			err = c.Store.View(ctx, func(tx *store.Tx) error {
-				text, err = tx.Word(ctx, farmName, word)
+				text, err = tx.Word(ctx, farmName, wordDrained+node)
 				return err
 			})
 			if err == nil && text != "" {
@@ -80,14 +79,7 @@ func (c *Controller) ledger(farmName, node string) drain.Ledger {
 			return names, err
 		},
 		Write: func(ctx context.Context, names []string) error {
-			var text []byte
-			if len(names) > 0 {
-				var err error
-				if text, err = json.Marshal(names); err != nil {
-					return err
-				}
-			}
-			return c.Store.Update(ctx, func(tx *store.Tx) error { return tx.SetWord(ctx, farmName, word, string(text)) })
+			return c.Store.Update(ctx, func(tx *store.Tx) error { return setDrained(ctx, tx, farmName, node, names) })
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -85,7 +86,7 @@ func (s standing) lastSafe() time.Time {
 	if s.compromised() {
 		return s.cert.Due
 	}
-	return renew.LastSafe(s.good)
+	return renew.LastSafe(s.good, renew.CourseOf(s.site))
 }
 
 func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time.Time, err error) {
@@ -103,7 +104,8 @@ func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time
 func (s standing) facts() renew.Facts {
 	f := renew.Facts{
 		Site: s.site.Name, Have: s.newest, Suggest: s.cert.ARI,
-		Want: renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Profile: s.profile},
+		Course: renew.CourseOf(s.site),
+		Want:   renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Profile: s.profile},
 	}
 	if s.asked != "" {
 		f.Asked = s.asked + " asked for it"
@@ -114,37 +116,57 @@ func (s standing) facts() renew.Facts {
 // allow asks the budget for the orders of one more version. What a person undid is
 // not replaced at once by something as new: the version that was brought back is
 // often near the end of its life, and due.
-func (s standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
-	if again := s.undone.Add(budget.Pause); s.asked == "" && !s.compromised() && again.After(tx.Now()) && tx.Now().Before(renew.LastSafe(s.newest)) {
+func (s *standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
+	if again := s.undone.Add(budget.Pause); s.asked == "" && !s.compromised() && again.After(tx.Now()) && tx.Now().Before(renew.LastSafe(s.newest, renew.CourseOf(s.site))) {
 		return budget.Answer{Again: again, Why: "a version was undone at " + s.undone.UTC().Format(time.RFC3339) +
 			"; a new one is ordered a day later, or at once with `certfarm renew " + s.site.Name + "`"}, nil
 	}
-	orders, err := s.before(ctx, tx)
+	issuer, err := tx.Issuer(ctx, s.cert.Farm, s.site.Issuer)
 	if err != nil {
 		return budget.Answer{}, err
 	}
-	var past []budget.Past
+	limits := budget.LimitsOf(issuer)
+	orders, err := s.before(ctx, tx, max(budget.Span, limits.Names.Per))
+	if err != nil {
+		return budget.Answer{}, err
+	}
+	lastSafe := s.lastSafe()
+	answer := budget.Allow(s.past(orders), budget.Ask{
+		Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
+		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe), Limit: limits.Names,
+	}, tx.Now())
+	if !answer.OK {
+		s.cert.Turn = nil
+		return answer, nil
+	}
+	return s.takeTurn(ctx, tx, issuer)
+}
+
+// gave reports that a version has the leaf of an order, whose key may be erased since.
+func gave(o farm.Order, v farm.Version) bool {
+	return len(o.Chain) > 0 && slices.ContainsFunc(v.Leaves, func(l farm.Leaf) bool { return bytes.Equal(l.Chain, o.Chain) })
+}
+
+// past is what the budget wants to know of orders. One whose certificate was found to
+// be faulty has failed.
+func (s *standing) past(orders []farm.Order) (past []budget.Past) {
 	for _, o := range orders {
 		p := budget.Past{Issuer: o.Issuer, Names: o.Names, Begun: o.Created, Ours: o.Ours}
-		if o.State == farm.OrderFailed || s.newest.State == farm.VersionFaulty && slices.ContainsFunc(s.newest.Leaves, func(l farm.Leaf) bool { return l.Key.Sealed == o.Key.Sealed }) {
+		if o.State == farm.OrderFailed || s.newest.State == farm.VersionFaulty && gave(o, s.newest) {
 			p.Failed = o.Updated
 		}
 		past = append(past, p)
 	}
-	lastSafe := s.lastSafe()
-	return budget.Allow(past, budget.Ask{
-		Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
-		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe),
-	}, tx.Now()), nil
+	return past
 }
 
 // before is the orders that count for the site's next ones: those of its slot,
 // whichever site had them, and its own, which may have been for another profile.
-func (s standing) before(ctx context.Context, tx *store.Tx) ([]farm.Order, error) {
+func (s standing) before(ctx context.Context, tx *store.Tx, span time.Duration) ([]farm.Order, error) {
 	slot := store.Slot(farm.Order{Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile})
 	var all []farm.Order
 	for _, q := range []store.OrderQuery{{Slot: slot}, {Site: s.site.Name}} {
-		q.Since = tx.Now().Add(-budget.Span)
+		q.Since = tx.Now().Add(-span)
 		orders, err := tx.Orders(ctx, s.cert.Farm, q)
 		if err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
@@ -206,24 +207,35 @@ func sideBySide(verb farm.Verb) int {
 
 // together activates or restores a whole reload group at once. Where that fails
 // and there are several, each half is tried by itself, and so on, so that one bad
-// certificate does not hold the others.
+// certificate does not hold the others. A node that is not reached is not asked again
+// for each half, nor are all halves of a group waited for that does not answer in time:
+// they are tried again, and the lane is free meanwhile.
 func (c *Controller) together(ctx context.Context, verb farm.Verb, acts []act) []farm.Answer {
 	acts, answers := c.leftAlone(ctx, verb, acts)
+	until := time.Now().Add(halving * patience(verb, acts...))
+	return append(answers, c.halves(ctx, verb, acts, until)...)
+}
+
+// halving is how many deadlines are spent on finding out what is wrong in a group.
+const halving = 3
+
+func (c *Controller) halves(ctx context.Context, verb farm.Verb, acts []act, until time.Time) []farm.Answer {
 	if len(acts) <= 1 {
-		return append(answers, c.oneByOne(ctx, verb, acts)...)
+		return c.oneByOne(ctx, verb, acts)
 	}
 	within, cancel := context.WithTimeout(ctx, patience(verb, acts...))
 	err := c.switchAll(within, verb, acts)
 	cancel()
-	if err != nil {
+	settled := func(context.Context, act, *farm.Answer) error { return err }
+	switch {
+	case err != nil && !errors.Is(err, host.ErrUnreachable) && time.Now().Before(until) && ctx.Err() == nil:
 		half := len(acts) / 2
-		answers = append(answers, c.together(ctx, verb, acts[:half])...)
-		return append(answers, c.together(ctx, verb, acts[half:])...)
-	}
-	settled := func(context.Context, act, *farm.Answer) error { return nil }
-	if verb == farm.DoRestore {
+		answers := c.halves(ctx, verb, acts[:half], until)
+		return append(answers, c.halves(ctx, verb, acts[half:], until)...)
+	case err == nil && verb == farm.DoRestore:
 		settled = c.restored
 	}
+	var answers []farm.Answer
 	for _, a := range acts {
 		answers = append(answers, c.answer(ctx, verb, a, settled))
 	}

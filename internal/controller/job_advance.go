@@ -55,7 +55,36 @@ func decide(ctx context.Context, tx *store.Tx, r *farm.Rollout) (rollout.Decisio
 	if err != nil {
 		return rollout.Decision{}, err
 	}
-	return rollout.Next(*r, frozen != "" || held != "", tx.Now()), nil
+	d := rollout.Next(*r, frozen != "" || held != "", tx.Now())
+	shut, err := shut(ctx, tx, *r, d)
+	if err != nil {
+		return d, err
+	}
+	if shut {
+		r.Superseded = true
+		d = rollout.Next(*r, frozen != "" || held != "", tx.Now())
+	}
+	if d.Outcome != farm.Superseded {
+		return d, nil
+	}
+	s, err := stand(ctx, tx, r.Farm, r.Site)
+	if err == nil && s.good.ID == r.To.ID {
+		d.Why = "the targets' window is shut: what is left follows when it opens"
+	}
+	return d, unlessGone(err)
+}
+
+// shut reports that a rollout to targets with windows of their own could do nothing
+// but wait for the next one. It ends where it is, and what is left of it begins anew
+// when that opens: until then it would keep the site's other targets from being healed,
+// or from their first certificate.
+func shut(ctx context.Context, tx *store.Tx, r farm.Rollout, d rollout.Decision) (bool, error) {
+	_, opens := farm.Open(r.Policy.Windows, tx.Now())
+	if r.Superseded || opens.IsZero() || len(d.Acts) > 0 || !d.Until.Equal(opens) {
+		return false, nil
+	}
+	p, err := tx.Place(ctx, r.Farm, r.Steps[0].Target)
+	return err == nil && len(p.Target.Windows) > 0, unlessGone(err)
 }
 
 // armAll enqueues the acts that were decided on, and the next look at the time.

@@ -94,10 +94,8 @@ func (c *Controller) bring(ctx context.Context, tx *store.Tx, s *standing) error
 	before := s.cert.Verdict
 	s.cert.Due = dueSince(s.cert.Due, verdict.Due || s.cert.Intent != "", now)
 	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
-	if verdict.Due && s.cert.Intent == "" {
-		if err := c.intend(ctx, tx, s, before); err != nil {
-			return err
-		}
+	if err := c.intendIfDue(ctx, tx, s, verdict.Due, before); err != nil {
+		return err
 	}
 	if s.good.ID != "" && !s.cert.Retry.After(now) && now.Before(s.good.NotAfter()) {
 		if err := c.rollOut(ctx, tx, s.cert, s.good); err != nil {
@@ -137,6 +135,18 @@ func keepChoice(was, is farm.Suggestion) farm.Suggestion {
 		is.Chosen = was.Chosen
 	}
 	return is
+}
+
+// intendIfDue makes orders for a version that is due, unless they run already. One
+// that is not due any more waits for no turn.
+func (c *Controller) intendIfDue(ctx context.Context, tx *store.Tx, s *standing, due bool, before string) error {
+	if !due {
+		s.cert.Turn = nil
+	}
+	if !due || s.cert.Intent != "" {
+		return nil
+	}
+	return c.intend(ctx, tx, s, before)
 }
 
 // intend makes the orders that become the next version, one a key type, unless
@@ -182,8 +192,8 @@ func armOrder(ctx context.Context, tx *store.Tx, o farm.Order) error {
 
 // waits tells once that an order is put off.
 func waits(ctx context.Context, tx *store.Tx, cert farm.Certificate, before string) error {
-	if cert.Verdict == before {
-		return nil
+	if cert.Verdict == before || cert.Turn != nil {
+		return nil // those that wait for their turn are told of together
 	}
 	e := farm.Event{Farm: cert.Farm, Kind: "certificate.waits", Level: farm.Warn, Site: cert.Site, Text: cert.Verdict}
 	if !cert.Next.IsZero() {

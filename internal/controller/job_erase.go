@@ -69,7 +69,8 @@ func (c *Controller) workErase(ctx context.Context, j farm.Job) farm.Result {
 }
 
 // purging reads what a target is to be rid of; no wish where it is not time: the
-// target does not hold another key yet, and the end of a rollout says when.
+// target does not hold another key yet, and the end of a rollout says when; or its node
+// is held, and looks ask again.
 func purging(ctx context.Context, tx *store.Tx, farmName, target string) (p purge, err error) {
 	if p.place, err = tx.Place(ctx, farmName, target); err != nil {
 		return p, err
@@ -82,7 +83,11 @@ func purging(ctx context.Context, tx *store.Tx, farmName, target string) (p purg
 		}
 		ready = ready && v.State != farm.VersionCompromised
 	}
-	if !ready {
+	held, err := tx.Word(ctx, farmName, wordHeld+p.place.Target.Node)
+	if err != nil {
+		return p, err
+	}
+	if !ready || held != "" {
 		p.place.Purge = time.Time{}
 		return p, nil
 	}
@@ -122,7 +127,7 @@ func (c *Controller) erase(ctx context.Context, p purge) (vault bool, err error)
 	if err != nil {
 		return false, err
 	}
-	_, vault = d.(deploy.Borrower)
+	_, vault = bare(d).(deploy.Borrower)
 	for i, r := range p.receipts {
 		if err := d.Discard(ctx, r); err != nil && (i == 0 || ctx.Err() != nil) {
 			return vault, err

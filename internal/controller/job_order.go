@@ -151,22 +151,16 @@ func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
 	if err != nil {
 		return err
 	}
-	o.held = heldSince(before, tx.Now())
+	o.held = heldSince(before, budget.LimitsOf(o.issuer).Failures, tx.Now())
 	o.held.Since, o.held.LastSafe = s.cert.Due, s.lastSafe()
 	o.proven = proven(before, o.account.URL, tx.Now())
 	o.nodes, err = answering(ctx, tx, o.order.Farm, o.order.Validations)
 	return err
 }
 
-// Let's Encrypt lets 5 validations of a name fail in an hour.
-const (
-	failures     = 5
-	failuresSpan = time.Hour
-)
-
 // heldSince is what earlier orders of the same names say of how a CA was asked.
-func heldSince(before []farm.Order, now time.Time) renew.Held {
-	h := renew.Held{Budget: failures}
+func heldSince(before []farm.Order, failures farm.Rate, now time.Time) renew.Held {
+	h := renew.Held{Budget: failures.Count}
 	for _, b := range before {
 		if b.URL == "" || b.State != farm.OrderFailed {
 			continue
@@ -174,7 +168,7 @@ func heldSince(before []farm.Order, now time.Time) renew.Held {
 		if b.Updated.After(h.Tried) {
 			h.Tried = b.Updated
 		}
-		if free := b.Updated.Add(failuresSpan); free.After(now) {
+		if free := b.Updated.Add(failures.Per); free.After(now) {
 			h.Failures++
 			if h.Room.IsZero() || free.Before(h.Room) {
 				h.Room = free

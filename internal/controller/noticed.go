@@ -81,7 +81,7 @@ func (c *Controller) noticed(ctx context.Context, tx *store.Tx, farmName string,
 			return false, err
 		}
 	}
-	if err := noticedEvents(ctx, tx, site, was, p); err != nil {
+	if err := errors.Join(noticedEvents(ctx, tx, site, was, p), tidyUp(ctx, tx, p)); err != nil {
 		return false, err
 	}
 	if answersAgain(was, g) {
@@ -90,6 +90,20 @@ func (c *Controller) noticed(ctx context.Context, tx *store.Tx, farmName string,
 		}
 	}
 	return p.Drift != "" || p.Late != "" || p.Reach != farm.ReachUp, c.heal(ctx, tx, site, p, g.ours)
+}
+
+// tidyUp has done what waits for a target to serve what it should, however it came
+// to that: the end of a rollout is not always what tells.
+func tidyUp(ctx context.Context, tx *store.Tx, is farm.Place) error {
+	if is.Drift != "" || is.Late != "" {
+		return nil
+	}
+	if !is.Purge.IsZero() {
+		if err := armErase(ctx, tx, is); err != nil {
+			return err
+		}
+	}
+	return armPutBack(ctx, tx, is)
 }
 
 // seen is what of some sights is worth writing down: not their times.

@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -35,11 +37,22 @@ func turn(ctx context.Context, tx *store.Tx, places []farm.Place) (ready []farm.
 			return nil, opens, err
 		case !open:
 			opens = sooner(opens, at)
-		case len(ready) == 0 || reflect.DeepEqual(p.Target.Windows, ready[0].Target.Windows):
+		default:
 			ready = append(ready, p)
 		}
 	}
-	return ready, opens, nil
+	return alike(ready), opens, nil
+}
+
+// alike picks, of places whose windows are open, those that go with the one that
+// failed least often: what fails again and again must not keep the others from
+// theirs.
+func alike(open []farm.Place) []farm.Place {
+	if len(open) == 0 {
+		return nil
+	}
+	first := slices.MinFunc(open, func(a, b farm.Place) int { return cmp.Compare(a.Tries, b.Tries) })
+	return slices.DeleteFunc(open, func(p farm.Place) bool { return !reflect.DeepEqual(p.Target.Windows, first.Target.Windows) })
 }
 
 // mayChange reports that a target's own window is open, or so little is left of

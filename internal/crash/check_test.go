@@ -1,9 +1,11 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"database/sql"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/issue"
 	"github.com/certfarm/certfarm/internal/lab"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
@@ -52,6 +55,9 @@ func (r *run) check(ctx context.Context) error {
 	errs := []error{r.asWished(ctx, s), r.wholeOnNodes(), r.atCA(s), r.keysOpen(ctx, s), r.quiet(s), r.noTokens(ctx), r.neverSilent()}
 	for _, n := range r.lab.Nodes {
 		errs = append(errs, tidy(n))
+	}
+	if r.story.flees {
+		errs = append(errs, r.fled(ctx, s))
 	}
 	r.had = s.versions
 	if err := errors.Join(errs...); err != nil {
@@ -129,11 +135,18 @@ func (r *run) atCA(s state) error {
 	return errors.Join(errs...)
 }
 
-// keysOpen: the key of every version is there, opens and belongs to its leaf.
+// keysOpen: the key of every version that may be gone back to is there, opens and
+// belongs to its leaf.
 func (r *run) keysOpen(ctx context.Context, s state) error {
 	var errs []error
-	for _, v := range s.versions {
+	for i, v := range s.versions {
+		if v.State == farm.VersionCompromised {
+			continue // see fled
+		}
 		for _, l := range v.Leaves {
+			if i >= 2 && l.Key == (farm.KeyRef{}) {
+				continue // nothing goes back to it: it was erased
+			}
 			var sealed []byte
 			err := r.store.View(ctx, func(tx *store.Tx) (err error) {
 				sealed, err = tx.Sealed(ctx, v.Farm, "key", l.Key.Sealed)
@@ -152,6 +165,52 @@ func (r *run) keysOpen(ctx context.Context, s state) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// fled: what there was before is revoked, and its key is neither in the store nor on
+// a node.
+func (r *run) fled(ctx context.Context, s state) error {
+	var stored []store.SealedInfo
+	errs := []error{r.store.View(ctx, func(tx *store.Tx) (err error) {
+		stored, err = tx.SealedNames(ctx, r.lab.Farm, "key")
+		return err
+	})}
+	for _, was := range r.had {
+		if !slices.ContainsFunc(s.versions, func(v farm.Version) bool { return v.ID == was.ID && v.State == farm.VersionCompromised }) {
+			errs = append(errs, fmt.Errorf("version %s does not count as compromised", was.ID))
+		}
+		for _, l := range was.Leaves {
+			if reason, is := r.lab.CA.Revoked(l.Chain); !is || reason != issue.KeyCompromise {
+				errs = append(errs, fmt.Errorf("version %s is revoked: %t, for reason %d", was.ID, is, reason))
+			}
+			if slices.ContainsFunc(stored, func(i store.SealedInfo) bool { return i.Name == l.Key.Sealed }) {
+				errs = append(errs, fmt.Errorf("the key of version %s is still in the store", was.ID))
+			}
+		}
+	}
+	for block, rest := pem.Decode(r.oldPair); block != nil; block, rest = pem.Decode(rest) {
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		for _, n := range r.lab.Nodes {
+			errs = append(errs, lacks(n.Path("/"), pem.EncodeToMemory(block)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lacks says which file below a folder has a text in it.
+func lacks(root string, text []byte) error {
+	return filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		got, err := os.ReadFile(file)
+		if err == nil && bytes.Contains(got, text) {
+			err = fmt.Errorf("the old key is still in %s", file)
+		}
+		return err
+	})
 }
 
 // quiet: nothing is half done. (That no job is due which nobody does, the story's

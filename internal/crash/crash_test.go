@@ -33,12 +33,16 @@ var only = os.Getenv("CERTFARM_POINT")
 
 const (
 	sample = 12 // points of a story under the race detector
+	few    = 12 // points of a story for which each telling takes a farm of its own
 )
 
 func TestADeathAtAnyPoint(t *testing.T) {
 	stories := []story{first, back}
 	if soak {
 		stories = append(stories, unstaged, refused, revived)
+	}
+	if !raced || soak {
+		stories = append(stories, fled)
 	}
 	for _, s := range stories {
 		t.Run(s.name, func(t *testing.T) { s.everyPoint(t) })
@@ -82,8 +86,12 @@ func (s story) everyPoint(t *testing.T) {
 		sees(t, all)
 	}
 	different := len(golden.life.points(false))
-	if raced && !soak {
-		points = some(t, points)
+	switch {
+	case soak:
+	case raced:
+		points = some(t, points, sample)
+	case s.flees:
+		points = some(t, points, few)
 	}
 	if only != "" {
 		points = named(all)
@@ -119,7 +127,7 @@ func (s story) everyPoint(t *testing.T) {
 // once tells the story with one death, on a farm that it may go on using, and
 // returns the farm for the next.
 func (s story) once(t *testing.T, r *run, p point) *run {
-	if r.lab != nil && s.begins == nil || r.spoiled {
+	if r.lab != nil && (s.begins == nil || s.flees) || r.spoiled {
 		r.end(t)
 		r = newFarm(t)
 	}
@@ -147,12 +155,12 @@ func sees(t *testing.T, all []point) {
 }
 
 // some takes a few points by chance.
-func some(t *testing.T, points []point) []point {
+func some(t *testing.T, points []point, most int) []point {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	chance.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-	return points[:min(sample, len(points))]
+	return points[:min(most, len(points))]
 }
 
 func named(all []point) (points []point) {

@@ -37,6 +37,7 @@ type run struct {
 	asked   bool            // the wish is kept; whoever wished need not know it
 	had     []farm.Version  // when the story began
 	before  []farm.Version  // in the picture
+	oldPair []byte          // what the first node served when the story began, with its key
 	failed  int             // orders that the CA refused since the controller was dead when it looked
 	stats   issuetest.Stats // of the CA when the story began
 	meters  []*lab.Meter
@@ -156,8 +157,9 @@ func (r *run) begin(ctx context.Context) error {
 		return nil
 	}
 	r.stats, r.failed = r.lab.CA.Stats(), 0
-	if r.story.fault == lab.NoFault {
-		return nil
+	var err error
+	if r.oldPair, err = os.ReadFile(r.livePair(r.lab.Nodes[0].Name())); err != nil || r.story.fault == lab.NoFault {
+		return err
 	}
 	return r.lab.Nodes[len(r.lab.Nodes)-1].Set(lab.Fault{Kind: r.story.fault})
 }
@@ -298,7 +300,7 @@ func (r *run) busy(ctx context.Context) (busy bool, err error) {
 // wished for.
 func awaited(jobs []store.JobRow, now time.Time) bool {
 	return slices.ContainsFunc(jobs, func(j store.JobRow) bool {
-		return j.Owner != "" || !j.RunAt.After(now) || slices.Contains([]string{"order", "advance", "act", "account"}, j.Kind)
+		return j.Owner != "" || !j.RunAt.After(now) || slices.Contains([]string{"order", "advance", "act", "account", "compromise", "revoke", "erase"}, j.Kind)
 	})
 }
 
@@ -351,7 +353,7 @@ func (r *run) state(ctx context.Context) (s state, err error) {
 // over reports that what was wished for has come to its end and nothing more is
 // done or due: a job that nobody does keeps a story from its end.
 func (s state) over() bool {
-	return !awaited(s.jobs, s.now) && s.cert.Intent == "" && len(s.versions) > s.had &&
+	return !awaited(s.jobs, s.now) && !s.cert.Compromise.Open() && s.cert.Intent == "" && len(s.versions) > s.had &&
 		len(s.rollouts) > 0 && s.rollouts[0].To.ID == s.versions[0].ID && s.rollouts[0].Outcome != farm.Running
 }
 

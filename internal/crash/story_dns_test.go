@@ -59,7 +59,7 @@ func (h *hosters) everyPoint(t *testing.T, s story) {
 		t.Fatalf("there are %d points in a validation: %v", len(points), points)
 	}
 	if raced && !soak {
-		points = some(t, points)
+		points = some(t, points, sample)
 	}
 	if only != "" {
 		points = named(golden.life.points(true))

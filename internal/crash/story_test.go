@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 
+	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lab"
 )
@@ -16,6 +17,7 @@ type story struct {
 	ask     func(context.Context, *run) error
 	outcome farm.Outcome
 	or      farm.Outcome // what a death may make of it
+	flees   bool         // from a key that others know: it ends with another than it began with
 }
 
 // first is the first certificate, onto nodes that serve a placeholder.
@@ -49,6 +51,20 @@ var refused = story{
 var revived = story{
 	name: "renewal that ends a server", begins: &first, fault: lab.DiesOnReload, silent: true, ask: renew,
 	outcome: farm.RolledBack, or: farm.Done,
+}
+
+// fled is the journey away from a key that others know: another one everywhere, the
+// old certificate revoked, the old key erased here and on the nodes.
+var fled = story{
+	name: "compromise", begins: &first, flees: true, outcome: farm.Done,
+	ask: func(ctx context.Context, r *run) error {
+		if r.asked {
+			return nil
+		}
+		_, err := r.lab.Controller.Compromise(ctx, r.lab.Farm, r.lab.Site, controller.CompromiseAsk{}, "crash test")
+		r.asked = r.life.has(after, "store controller.Compromise")
+		return err
+	},
 }
 
 // renew asks once: whoever got no answer looks whether the wish was kept.

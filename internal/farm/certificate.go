@@ -24,8 +24,23 @@ type Certificate struct {
 	Aborted   string     `json:"aborted,omitzero"`    // id of the version whose rollout a person aborted: it is not rolled out again by itself
 	AbortedBy string     `json:"aborted_by,omitzero"` // and who it was
 
+	// Turn is its place among those that wait for the limits of a CA; nil: it does not.
+	Turn *Turn `json:"turn,omitempty"`
+
 	// Compromise is the last journey away from keys that others know; nil: there was none.
 	Compromise *Compromise `json:"compromise,omitzero"`
+}
+
+// A Turn is a certificate's place among those that wait until a CA's limits allow
+// their orders.
+type Turn struct {
+	Issuer    string    `json:"issuer,omitzero"`
+	Names     []string  `json:"names,omitzero"`
+	Orders    int       `json:"orders"`              // that are wanted
+	Since     time.Time `json:"since,omitzero"`      // when it began to wait
+	NotBefore time.Time `json:"not_before,omitzero"` // of what is served; zero: there is nothing
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Granted   time.Time `json:"granted,omitzero"` // when the orders were granted; zero: it waits
 }
 
 // A Suggestion is a CA's renewal information (RFC 9773). The zero value says

@@ -31,6 +31,7 @@ type Issuer struct {
 	PreferredChain string   `json:"preferred_chain,omitzero"` // common name of the wanted root or top issuer
 	Roots          string   `json:"roots,omitzero"`           // PEM of a private CA's roots; empty: the system's
 	EAB            *EAB     `json:"eab,omitzero"`             // external account binding (RFC 8555 §7.3.4)
+	Limits         *Limits  `json:"limits,omitzero"`          // what farm.yaml says that the CA allows; nil: nothing
 }
 
 // EAB is an external account binding: the key's id, and the MAC key itself

@@ -72,10 +72,15 @@ func issuer(i *farm.Issuer) []value {
 	if i.EAB != nil {
 		eab = fmt.Sprintf("%s, %s", i.EAB.KeyID, i.EAB.HMAC)
 	}
-	return []value{
+	all := []value{
 		{"acme", i.Directory}, {"staging", i.Staging}, {"contact", list(i.Contact)}, {"profile", i.Profile},
 		{"preferred_chain", i.PreferredChain}, {"roots", roots(i.Roots)}, {"eab", eab},
 	}
+	if l := i.Limits; l != nil {
+		all = append(all, value{"limits.orders", l.Orders.String()}, value{"limits.domain", l.Domain.String()}, value{"limits.names", l.Names.String()},
+			value{"limits.failures", l.Failures.String()}, value{"limits.exempt", l.Exempt})
+	}
+	return all
 }
 
 // roots names certificates by their fingerprints.

@@ -24,6 +24,7 @@ type Facts struct {
 	Have    farm.Version    // the newest version; the zero value: none
 	Suggest farm.Suggestion // what the CA said; used only if it is for a leaf of Have
 	Asked   string          // why a person wants it renewed now; empty: nobody does
+	Course  Course          // how a new version is brought out; zero: at once
 }
 
 // Want is what a version must have been issued for.
@@ -59,7 +60,7 @@ const lookLatest = 24 * time.Hour
 
 // Due says whether the certificate is due at the given time.
 func Due(f Facts, now time.Time) Verdict {
-	v := Verdict{Why: "it is not time", Again: now.Add(lookLatest), Ask: ask(f, now), LastSafe: LastSafe(f.Have)}
+	v := Verdict{Why: "it is not time", Again: now.Add(lookLatest), Ask: ask(f, now), LastSafe: LastSafe(f.Have, f.Course)}
 	for _, rule := range rules() {
 		from, why := rule(f)
 		if from.IsZero() {
@@ -175,28 +176,44 @@ const short = 10 * 24 * time.Hour
 // for a site, spreads the certificates of a farm that began on one day.
 func backstop(f Facts) (time.Time, string) {
 	life := f.Have.NotAfter().Sub(f.Have.NotBefore())
-	left, words := life/3, "a third"
-	if life < short {
-		left, words = life/2, "half"
-	}
+	left, words := left(life)
 	if suggested(f) && !f.Suggest.Chosen.IsZero() {
 		return f.Have.NotAfter().Add(-left * 3 / 4), "the CA's suggestion comes too late: less than " + words + " of its life is left"
 	}
-	early := time.Duration(float64(life) / 10 * seed(f.Site))
-	return f.Have.NotAfter().Add(-left - early), "about " + words + " of its life is left"
+	return f.Have.NotAfter().Add(-Before(f.Site, life)), "about " + words + " of its life is left"
 }
 
-// LastSafe is when the last twelfth of the lifetime begins, or the last hour if
-// that is longer (but never more than half the lifetime). A twelfth of 90 days
-// is a week: an order that is retried after 1, 10 and 100 minutes and then
-// daily, a maintenance window that comes once a week, and the soak of each wave
-// fit into it. A twelfth is also where windows and approvals give way.
-func LastSafe(v farm.Version) time.Time {
+// left is what of a lifetime is left when a certificate becomes due.
+func left(life time.Duration) (left time.Duration, words string) {
+	if life < short {
+		return life / 2, "half"
+	}
+	return life / 3, "a third"
+}
+
+// Before is how long before its end a site's certificate becomes due where the CA
+// suggests nothing, with the site's jitter.
+func Before(site string, life time.Duration) time.Duration {
+	least, _ := left(life)
+	return least + time.Duration(float64(life)/10*seed(site))
+}
+
+// LastSafe is the last moment at which an order may begin and the new version still
+// be everywhere before the old one expires: when the last twelfth of the lifetime
+// begins, or the last hour if that is longer (but never more than half the
+// lifetime), or what the site's own course needs if that is longer (but not before
+// the certificate is due). A twelfth of 90 days is a week: an order that is retried
+// after 1, 10 and 100 minutes and then daily, a maintenance window that comes every
+// few days, and the soak of each wave fit into it. A twelfth is also where windows
+// and approvals give way.
+func LastSafe(v farm.Version, c Course) time.Time {
 	if len(v.Leaves) == 0 {
 		return time.Time{}
 	}
 	life := v.NotAfter().Sub(v.NotBefore())
-	return v.NotAfter().Add(-min(max(life/12, time.Hour), life/2))
+	due, _ := left(life)
+	margin := min(max(life/12, time.Hour), life/2)
+	return v.NotAfter().Add(-max(margin, min(c.Need(life).Sum(), due)))
 }
 
 // ask follows RFC 9773 §4.3: right after issuance, then when the CA said, and

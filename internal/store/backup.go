@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// tables are all that is backed up, that is, all but the schema's version.
+// tables are all that is backed up, that is, all but what concerns the database
+// itself: the schema's version, its facts, and the controllers on it.
 func tables() []string {
 	return []string{
 		"words", "revisions", "settings", "issuers", "nodes", "sites", "places", "certificates", "versions", "sealed",
@@ -239,15 +240,6 @@ func (t *Tx) observe(ctx context.Context) error {
 	if err := t.put(ctx, "free lanes", `UPDATE lanes SET until = ?, job = ''`, micros(t.now)); err != nil {
 		return err
 	}
-	farms, err := t.Farms(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range farms {
-		if err := t.SetWord(ctx, name, Observing, t.now.Format(time.RFC3339)); err != nil {
-			return err
-		}
-	}
 	t.jobs = true
-	return nil
+	return t.observeFarms(ctx, t.now.Format(time.RFC3339))
 }

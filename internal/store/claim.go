@@ -32,6 +32,8 @@ const soon = 100 * time.Millisecond
 // goes along the index of what is due, and a job that waits for its lane is looked
 // at once in a lease.
 func (s *Store) Claim(ctx context.Context, owner string, n int, lease time.Duration) (jobs []farm.Job, next time.Time, err error) {
+	ctx, cancel := s.patient(ctx)
+	defer cancel()
 	err = s.View(ctx, func(t *Tx) error {
 		next, err = t.nextDue(ctx)
 		return err

@@ -417,6 +417,31 @@ func TestRollouts(t *testing.T) {
 	})
 }
 
+// What is staged anywhere by a rollout that has a target in a group concerns the
+// group; what has ended, and what others stage, does not.
+func TestStagingConcernsGroups(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, c *clock) {
+		ctx := t.Context()
+		step := func(target, group string, do farm.Verb) farm.Step {
+			return farm.Step{Target: target, Group: group, State: farm.Planned, Doing: do}
+		}
+		update(t, s, func(tx *store.Tx) error {
+			return errors.Join(
+				tx.PutRollout(ctx, farm.Rollout{ID: "ro1", Farm: "f", Site: "a", Created: c.now(), Steps: []farm.Step{step("a", "g", ""), step("b", "h", farm.DoStage)}}),
+				tx.PutRollout(ctx, farm.Rollout{ID: "ro2", Farm: "f", Site: "b", Created: c.now(), Steps: []farm.Step{step("c", "i", farm.DoActivate)}}),
+				tx.PutRollout(ctx, farm.Rollout{ID: "ro3", Farm: "f", Site: "c", Created: c.now(), Ended: c.now(), Outcome: farm.Done, Steps: []farm.Step{step("d", "i", farm.DoStage)}}))
+		})
+		view(t, s, func(tx *store.Tx) error {
+			for group, want := range map[string]bool{"g": true, "h": true, "i": false, "none": false} {
+				if got, err := tx.Staging(ctx, "f", group); err != nil || got != want {
+					t.Errorf("staging beside %s: %v (%v), want %v", group, got, err, want)
+				}
+			}
+			return nil
+		})
+	})
+}
+
 func TestEventsKeepTheirOrder(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, c *clock) {
 		ctx := t.Context()

@@ -158,6 +158,8 @@ func (s *Store) finishOne(ctx context.Context, owner string, f farm.Finished, ap
 
 // finish is one transaction. Its first result has ErrLost where a lease is lost.
 func (s *Store) finish(ctx context.Context, owner string, done []farm.Finished, apply Apply) (errs []error, err error) {
+	ctx, cancel := s.patient(ctx)
+	defer cancel()
 	err = s.commit(ctx, sql.LevelSerializable, true, func(t *Tx) error {
 		errs = make([]error, len(done))
 		jobs := make([]farm.Job, len(done))

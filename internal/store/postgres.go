@@ -27,7 +27,22 @@ func (s *Store) openPostgres(ctx context.Context, address string) error {
 	if err := db.PingContext(ctx); err != nil {
 		return fmt.Errorf("postgres: %w", hidden(err))
 	}
+	if s.bell, err = openBell(ctx, db, address, s.committed); err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
 	return nil
+}
+
+// patience is how long a claim or a finish may wait for PostgreSQL. A line that was
+// cut says nothing: without an end the runner would wait for it as long as TCP does.
+const patience = 20 * time.Second
+
+// patient bounds what the runner waits for.
+func (s *Store) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !s.postgres {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, patience)
 }
 
 // hidden takes the address, with its password, out of an error that pgx says it

@@ -172,3 +172,17 @@ func (t *Tx) Doing(ctx context.Context, farmName, group string, do farm.Verb, li
 	}
 	return all, nil
 }
+
+// Staging reports that a running rollout which has a target in the reload group
+// stages some target, there or elsewhere.
+func (t *Tx) Staging(ctx context.Context, farmName, group string) (bool, error) {
+	some := 0
+	err := t.row(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM steps s JOIN rollouts r ON r.farm = s.farm AND r.id = s.rollout
+		WHERE s.farm = ? AND s.grp = ? AND r.running = 1
+		AND EXISTS (SELECT 1 FROM steps o WHERE o.farm = s.farm AND o.rollout = s.rollout AND o.doing = ?) LIMIT 1) AS found`,
+		farmName, group, string(farm.DoStage)).Scan(&some)
+	if err != nil {
+		return false, fmt.Errorf("what is staged beside group %s: %w", group, err)
+	}
+	return some > 0, nil
+}

@@ -40,6 +40,7 @@ type Store struct {
 
 	writes, reads *prepared
 	unlock        func() error
+	bell          *bell // nil on SQLite
 	postgres      bool
 	options       Options
 
@@ -88,6 +89,9 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 // Close closes the database, after which another controller may open it.
 func (s *Store) Close() error {
 	var errs []error
+	if s.bell != nil {
+		s.bell.close()
+	}
 	if s.read != nil && s.read != s.write {
 		errs = append(errs, s.read.Close())
 	}
@@ -97,12 +101,13 @@ func (s *Store) Close() error {
 	return errors.Join(append(errs, s.unlock())...)
 }
 
-// Changed gives a token after a commit that made a job due or enqueued one. It
-// is for one reader, the runner.
+// Changed gives a token after a commit that made a job due or enqueued one, on
+// PostgreSQL another controller's, too. It is for one reader, the runner.
 func (s *Store) Changed() <-chan struct{} { return s.wake }
 
-// Written returns a channel that the next commit of this process closes. Who
-// follows the journal takes it before reading and waits on it after.
+// Written returns a channel that the next commit closes, on PostgreSQL another
+// controller's, too, as far as it is heard (see Listening). Who follows the journal
+// takes it before reading and waits on it after.
 func (s *Store) Written() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,6 +172,9 @@ func (s *Store) commit(ctx context.Context, level sql.IsolationLevel, observed b
 		}
 	}
 	s.committed(jobs)
+	if s.bell != nil && observed {
+		s.bell.ring(jobs)
+	}
 	return s.observe(ctx, observed, "commit")
 }
 

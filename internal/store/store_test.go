@@ -280,3 +280,30 @@ func TestIDsSortByTime(t *testing.T) {
 		seen[id], before = true, id
 	}
 }
+
+// A second controller on one SQLite file is told so, and by whom it is used; when the
+// first has gone it may come. Who only reads, to back up, may come at any time.
+func TestSQLiteHasOneController(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "certfarm.db")
+	first, err := store.Open(ctx, path, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(ctx, path, store.Options{}); err == nil || !strings.Contains(err.Error(), "another certfarm") || !strings.Contains(err.Error(), "use PostgreSQL for several") {
+		t.Errorf("the second was told: %v", err)
+	}
+	reader, err := store.Open(ctx, path, store.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(reader.Close(), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	second, err := store.Open(ctx, path, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

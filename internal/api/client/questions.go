@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/controller"
@@ -42,6 +43,25 @@ func (c *Client) Apply(ctx context.Context, farmName string, text []byte, file s
 // Freeze stops all activations of a farm, or lets them go on.
 func (c *Client) Freeze(ctx context.Context, farmName string, on bool) error {
 	return told(ctx, c, ask{route: "freeze", words: []string{farmName}, body: api.Switch{On: on}})
+}
+
+// Doctor looks at the controllers and the database, and asks every node and CA.
+func (c *Client) Doctor(ctx context.Context, farmName string) (controller.Checkup, error) {
+	return answered[controller.Checkup](ctx, c, ask{route: "doctor", words: []string{farmName}})
+}
+
+// Forecast plays the next days forward against the limits of the CAs.
+func (c *Client) Forecast(ctx context.Context, farmName string, what controller.ForecastAsk) (controller.ForecastReport, error) {
+	q := url.Values{"days": {strconv.Itoa(what.Days)}}
+	for name, n := range map[string]int{"add_names": what.AddNames, "lifetime": int(what.Lifetime / time.Second), "pause": int(what.Pause / time.Second)} {
+		if n != 0 {
+			q.Set(name, strconv.Itoa(n))
+		}
+	}
+	if what.Under != "" {
+		q.Set("under", what.Under)
+	}
+	return answered[controller.ForecastReport](ctx, c, ask{route: "forecast", words: []string{farmName}, query: q})
 }
 
 // pageSize is how many sites are asked for at once.

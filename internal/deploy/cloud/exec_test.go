@@ -63,7 +63,7 @@ func TestExec(t *testing.T) {
 func TestExecByName(t *testing.T) {
 	script, folder := example(t), t.TempDir()
 	t.Setenv("CERTFARM_CANARY", "a credential")
-	list := map[string][]string{"cdn": {script, folder}, "env": {"/bin/sh", "-c", `cat > /dev/null; env >&2; exit 3`}}
+	list := map[string][]string{"cdn": {script, folder}, "env": {"/bin/sh", "-c", `cat > /dev/null; env | cut -c 1-40 >&2; exit 3`}}
 	setup := deploy.Setup{Command: func(name string) ([]string, error) {
 		if argv := list[name]; argv != nil {
 			return argv, nil

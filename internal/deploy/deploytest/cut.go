@@ -70,11 +70,17 @@ func (b Bench) read(t T, pair [2]string) (chain, key []byte, err error) {
 }
 
 // each runs prepare, cuts step after each of its calls in turn, before the call
-// and after it with the answer lost, and then lets check go on.
+// and after it with the answer lost, and then lets check go on. With a stride the
+// two begin at different calls.
 func (b Bench) each(t T, prepare func() (step func() error, check func())) {
 	t.Helper()
+	stride := max(b.Stride, 1)
 	for _, lost := range []bool{false, true} {
-		for n := 0; ; n++ {
+		first := 0
+		if lost {
+			first = stride / 2
+		}
+		for n := first; ; n += stride {
 			step, check := prepare()
 			b.Host.DieAfter(n, lost)
 			err := step()
@@ -86,7 +92,7 @@ func (b Bench) each(t T, prepare func() (step func() error, check func())) {
 			if err == nil {
 				break // n was past the last call
 			}
-			if n == maxCalls {
+			if n >= maxCalls {
 				t.Fatalf("more than %d calls", maxCalls)
 			}
 		}

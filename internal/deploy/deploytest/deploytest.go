@@ -44,6 +44,9 @@ type Bench struct {
 	Bare bool
 	// Open takes chain and key, PEM, out of a live file; nil: the files are PEM.
 	Open func(data []byte) (chain, key []byte, err error)
+	// Stride cuts steps after every so many calls only, for a kind whose engine is cut
+	// after each of them in another test. 0: after each.
+	Stride int
 }
 
 var rules = map[string]func(T, Bench){

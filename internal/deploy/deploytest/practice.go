@@ -70,6 +70,29 @@ func (p *Practice) Places() ([]deploy.Place, error) {
 	return []deploy.Place{first}, nil
 }
 
+// Reach looks at the place once, before all rules do: what cannot be reached, or lets
+// nobody log in, is an error now. Asked again by every rule, a wrong password would
+// lock the account.
+func (p *Practice) Reach(ctx context.Context) error {
+	place, err := p.shadow("first")
+	if err != nil {
+		return err
+	}
+	setup := p.Setup
+	setup.Look = nil
+	d, err := place.Open(setup)
+	if err == nil {
+		_, err = d.Inspect(ctx)
+		if c, ok := d.(io.Closer); ok {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	if errors.Is(err, host.ErrUnreachable) {
+		return err
+	}
+	return nil // the rules say it better
+}
+
 func (p *Practice) shadow(name string) (deploy.Place, error) {
 	return p.Kinds.Shadow(p.Kind, p.Options, deploy.Trial{Mark: p.Mark, Names: Names, Apart: true, Place: name, Reload: p.Reload})
 }

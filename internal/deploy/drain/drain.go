@@ -195,7 +195,8 @@ func (d *Deployer) Discard(ctx context.Context, r deploy.Receipt) error {
 	return nil // it stays out, and the ledger knows
 }
 
-// PutBack puts back every server that we took out. Who calls it has seen the node
+// PutBack puts back every server that we took out and that the node still has; the
+// ledger keeps the others. Who calls it has seen the node
 // serve what it should.
 func (d *Deployer) PutBack(ctx context.Context) error {
 	ours, err := d.s.Ledger.Read(ctx)
@@ -210,7 +211,15 @@ func (d *Deployer) PutBack(ctx context.Context) error {
 			return fmt.Errorf("putting %s back: %w", b.Name(), err)
 		}
 	}
-	return d.s.Ledger.Write(ctx, nil)
+	return d.s.Ledger.Write(ctx, d.strange(ours))
+}
+
+// strange lists what the ledger names and the node has no more: it cannot be put
+// back there by us, and must not be forgotten either.
+func (d *Deployer) strange(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(d.s.Servers, func(b Server) bool { return b.Name() == name })
+	})
 }
 
 // putBack ends a drain and sees that it ended. A server that was put back already,
@@ -250,7 +259,7 @@ func (d *Deployer) takeOut(ctx context.Context) error {
 	if len(taken) == 0 {
 		return nil
 	}
-	if err := d.s.Ledger.Write(ctx, names); err != nil {
+	if err := d.s.Ledger.Write(ctx, append(names, d.strange(ours)...)); err != nil {
 		return err
 	}
 	for _, b := range taken {

@@ -184,6 +184,21 @@ func TestWhatSomebodyTookOutIsLeftOut(t *testing.T) {
 	}
 }
 
+// A balancer that the node has no more is not forgotten: nobody else knows that it was
+// we who took the node out there.
+func TestTheLedgerKeepsWhatTheNodeHasNoMore(t *testing.T) {
+	s := newScene(t, 0)
+	const gone = "web1 by command old"
+	must(t, s.ledger.Write(t.Context(), []string{gone}))
+	must(t, s.d.Activate(t.Context(), s.stage(t)))
+	s.stands(t, "in")
+	left, err := s.ledger.Read(t.Context())
+	must(t, err)
+	if !slices.Equal(left, []string{gone}) {
+		t.Errorf("the ledger has %q, want what the node has no more", left)
+	}
+}
+
 func TestMaintenanceBeginsWhileItIsOut(t *testing.T) {
 	s := newScene(t, 0)
 	rs := s.stage(t)

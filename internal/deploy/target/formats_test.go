@@ -53,8 +53,14 @@ func TestEnvoy(t *testing.T) {
 	sealedContract(t, store{kind: "envoy", ext: ".json", part: sdsSecret, format: format{Secret: "shop"}})
 }
 
+// The engine is that of all files, which TestNginx cuts after every call; what is of a key
+// store's own are the bytes.
 func sealedContract(t *testing.T, s store) {
-	deploytest.Run(t, func(t *testing.T) deploytest.Bench { return s.bench(t, &hosttest.Mem{}, "/") })
+	deploytest.Run(t, func(t *testing.T) deploytest.Bench {
+		b := s.bench(t, &hosttest.Mem{}, "/")
+		b.Stride = 3
+		return b
+	})
 }
 
 func secrets() map[string]farm.Secret {

@@ -67,7 +67,7 @@ func (r runtime) swap(ctx context.Context, name string, text []byte) error {
 		return err
 	}
 	if !shows(now, leaf) {
-		return fmt.Errorf("HAProxy reports success and has another certificate than was set: is somebody else changing certificates there?\n%s", now)
+		return fmt.Errorf("HAProxy reports success and has another certificate than was set (SHA-1 %s): is somebody else changing certificates there?", sha1Of(now))
 	}
 	if r.list != "" && !strings.Contains(now, "Status: Used") {
 		return r.enlist(ctx, name)
@@ -190,6 +190,17 @@ func payload(text []byte) string {
 func shows(text string, leaf *x509.Certificate) bool {
 	sum := sha1.Sum(leaf.Raw)
 	return strings.Contains(strings.ToUpper(text), "SHA1 FINGERPRINT: "+strings.ToUpper(hex.EncodeToString(sum[:]))+"\n")
+}
+
+// sha1Of is the fingerprint in what HAProxy says of a certificate: of its many lines
+// the one by which a person finds the certificate.
+func sha1Of(text string) string {
+	for line := range strings.Lines(text) {
+		if sum, is := strings.CutPrefix(strings.TrimSpace(line), "SHA1 FingerPrint: "); is {
+			return sum
+		}
+	}
+	return "not shown"
 }
 
 // cli is HAProxy's command line, as far as certificates go.

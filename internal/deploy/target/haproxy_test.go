@@ -136,14 +136,18 @@ func TestHAProxy(t *testing.T) {
 func TestHAProxyCrtList(t *testing.T) {
 	deploytest.Run(t, func(t *testing.T) deploytest.Bench {
 		p := startFakeProxy(t, func(string) bool { return false })
-		return proxyBench(t, p.Addr().String(), "/etc/haproxy/list", "haproxy -c -f /etc/haproxy/haproxy.cfg", "")
+		b := proxyBench(t, p.Addr().String(), "/etc/haproxy/list", "haproxy -c -f /etc/haproxy/haproxy.cfg", "")
+		b.Stride = 2 // TestHAProxy cuts after every call
+		return b
 	})
 }
 
 // Where nobody answers at the socket, and so with a reload.
 func TestHAProxyReload(t *testing.T) {
 	deploytest.Run(t, func(t *testing.T) deploytest.Bench {
-		return proxyBench(t, freeAddr(t), "", "haproxy -c -f /etc/haproxy/haproxy.cfg", "systemctl reload haproxy")
+		b := proxyBench(t, freeAddr(t), "", "haproxy -c -f /etc/haproxy/haproxy.cfg", "systemctl reload haproxy")
+		b.Stride = 3 // TestNginx cuts after every call: it is the same engine
+		return b
 	})
 }
 
