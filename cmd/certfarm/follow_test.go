@@ -57,8 +57,8 @@ func (s *waitingSite) Follow(ctx context.Context, _ string, _ store.EventQuery, 
 // another matter: the end of the one is not the end of the other.
 func TestAnImportDoesNotWaitForAnOrder(t *testing.T) {
 	u, _, _ := testUI()
-	for _, hours := range []time.Duration{0, 5} { // soon, and after the follower's patience
-		f := &follower{ui: u, farm: "farm", sites: []string{"shop"}, one: true, source: &waitingSite{until: u.now().Add(time.Minute + hours*time.Hour)}}
+	for _, later := range []time.Duration{0, 5 * time.Hour} { // soon, and after the follower's patience
+		f := &follower{ui: u, farm: "farm", sites: []string{"shop"}, one: true, source: &waitingSite{until: u.now().Add(time.Minute + later)}}
 		if err := f.begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestAnImportDoesNotWaitForAnOrder(t *testing.T) {
 		got, err := f.run(ctx)
 		cancel()
 		if err != nil || len(got) != 1 || got[0].Exit != exitDone || got[0].Outcome != string(farm.Done) {
-			t.Errorf("order in %dh: got %+v, %v", hours, got, err)
+			t.Errorf("order %s later: got %+v, %v", later, got, err)
 		}
 	}
 }

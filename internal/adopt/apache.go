@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"cmp"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -12,9 +13,7 @@ import (
 func Apache(t Tree) Found {
 	r := newReader(t)
 	a := &apacheReader{reader: r, defines: map[string]string{}}
-	for name, value := range t.Defines {
-		a.defines[name] = value
-	}
+	maps.Copy(a.defines, t.Defines)
 	if a.Root == "" {
 		a.Root = path.Dir(path.Dir(t.Main))
 	}

@@ -142,20 +142,20 @@ func (s *sorter) sort(p Spot) (note string) {
 }
 
 // siteFor is the site for a set of names and key types, new if there is none yet.
-func (f *sorter) siteFor(names []string, p Spot) *site {
+func (s *sorter) siteFor(names []string, p Spot) *site {
 	names = slices.Clone(names)
 	slices.SortStableFunc(names, func(a, b string) int { // a wildcard is nobody's main name
 		return cmp.Compare(strings.Count(a, "*"), strings.Count(b, "*"))
 	})
 	keys := keyTypes(p.Leaves)
-	for _, s := range f.sites {
-		if sameSet(s.names, names) && slices.Equal(s.keys, keys) {
-			return s
+	for _, known := range s.sites {
+		if sameSet(known.names, names) && slices.Equal(known.keys, keys) {
+			return known
 		}
 	}
-	s := &site{names: names, keys: keys, doubt: f.doubt(names, p.Leaves)}
-	f.sites = append(f.sites, s)
-	return s
+	fresh := &site{names: names, keys: keys, doubt: s.doubt(names, p.Leaves)}
+	s.sites = append(s.sites, fresh)
+	return fresh
 }
 
 func sameSet(a, b []string) bool {
@@ -209,22 +209,22 @@ func (t *target) seen(p Spot) {
 }
 
 // name gives every site a name that no other has, and each target one in its site.
-func (f *sorter) name() {
+func (s *sorter) name() {
 	used := map[string]bool{}
-	for _, s := range f.Farm.Sites {
-		used[s.Name] = true
+	for _, site := range s.Farm.Sites {
+		used[site.Name] = true
 	}
-	for _, s := range f.sites {
-		base := strings.Trim(strings.NewReplacer("*.", "", ".", "-", ":", "-", "_", "-").Replace(s.names[0]), "-")
+	for _, to := range s.sites {
+		base := strings.Trim(strings.NewReplacer("*.", "", ".", "-", ":", "-", "_", "-").Replace(to.names[0]), "-")
 		base = base[:min(len(base), 80)]
-		for i := 1; s.name == "" || used[s.name]; i++ {
-			if s.name = base; i > 1 {
-				s.name = fmt.Sprintf("%s-%d", base, i)
+		for i := 1; to.name == "" || used[to.name]; i++ {
+			if to.name = base; i > 1 {
+				to.name = fmt.Sprintf("%s-%d", base, i)
 			}
 		}
-		used[s.name] = true
+		used[to.name] = true
 		kinds := map[string]int{}
-		for _, t := range s.targets {
+		for _, t := range to.targets {
 			if kinds[t.kind]++; kinds[t.kind] > 1 {
 				t.name = fmt.Sprintf("%s-%d", t.kind, kinds[t.kind])
 			}

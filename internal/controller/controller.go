@@ -182,7 +182,7 @@ func (p Pace) orDefaults() Pace {
 func (c *Controller) Run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopped before there was anything to do: that is no failure
+			return nil // stopped before there was anything to do: that is no failure
 		}
 		return fmt.Errorf("starting: %w", err)
 	}

@@ -123,10 +123,10 @@ func (c *Controller) applyRevoke(ctx context.Context, tx *store.Tx, f farm.Finis
 	if len(v.Unrevoked(tx.Now())) == 0 {
 		return errors.Join(eraseOld(ctx, tx, v.Farm, v.Site), armCompromise(ctx, tx, v.Farm, v.Site))
 	}
-	if r.err != nil {
-		return nil // the job runs again
+	if r.err == nil {
+		return arm(ctx, tx, v.Farm, "revoke", v.ID, tx.Now())
 	}
-	return arm(ctx, tx, v.Farm, "revoke", v.ID, tx.Now())
+	return nil // the job runs again by itself
 }
 
 // write says on the leaf and the wish what became of it, and tells.

@@ -26,7 +26,6 @@ type lookout struct {
 	farm      string
 	places    []farm.Place
 	balancers []farm.Endpoint
-	roots     string
 }
 
 // lookouts reads where the leaves of a site may be served: at the site's own

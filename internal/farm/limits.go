@@ -37,7 +37,7 @@ func (r Rate) String() string {
 	per := r.Per.String()
 	if r.Per%(24*time.Hour) == 0 {
 		per = strconv.Itoa(int(r.Per/(24*time.Hour))) + "d"
-	} else if h := strings.TrimSuffix(per, "0m0s"); h != per {
+	} else if h, whole := strings.CutSuffix(per, "0m0s"); whole {
 		per = h
 	}
 	return fmt.Sprintf("%d per %s", r.Count, per)

@@ -315,8 +315,8 @@ func TestCentralStoreOfOthers(t *testing.T) {
 	if !w.provider.enabled || w.netsh() != before {
 		t.Error("mode store-only did not enable the provider, or touched bindings")
 	}
-	w.provider.location = `D:\other`
-	if _, err := target(t, w, mode(Bindings, "reader")).Stage(t.Context(), stageOf(bundle(t))); err == nil || !strings.Contains(err.Error(), `D:\other`) {
+	w.provider.location = `D:\central`
+	if _, err := target(t, w, mode(Bindings, "reader")).Stage(t.Context(), stageOf(bundle(t))); err == nil || !strings.Contains(err.Error(), `D:\central`) {
 		t.Errorf("got %v", err)
 	}
 	must(t, target(t, w, mode(StoreOnly, "reader")).Restore(t.Context(), []deploy.Receipt{r}))

@@ -17,8 +17,10 @@ func (c *CA) settle(id string) {
 	if order == nil {
 		return
 	}
+	tick := time.NewTicker(100 * time.Microsecond) // Pebble tells nobody
+	defer tick.Stop()
 	for end := time.Now().Add(5 * time.Second); !c.settled(order) && time.Now().Before(end); {
-		time.Sleep(100 * time.Microsecond) // Pebble tells nobody
+		<-tick.C
 	}
 }
 
