@@ -58,7 +58,10 @@ func startNginx(t *testing.T) *real {
 		"start":  []string{path, "-c", conf},
 	}
 	r.open(t)
-	t.Cleanup(func() { _ = exec.Command(path, "-s", "stop", "-c", conf).Run() })
+	t.Cleanup(func() {
+		_ = exec.Command(path, "-s", "stop", "-c", conf).Run()
+		r.gone(t) // it writes into its folder until then
+	})
 	return r
 }
 
