@@ -66,6 +66,7 @@ func (a *app) targetFacts(t controller.TargetDetail) {
 		{"Writes to", strings.Join(t.Places, "\n"), plain},
 		{"Live with", t.Group, plain},
 		{"Readers", readers(t.Readers), plain},
+		{"Its own", strings.Join(settings(t.Own), "\n"), plain},
 		{"Wave", last, plain},
 		{"Fence", t.Fence, plain},
 		{"Should serve", should, plain},

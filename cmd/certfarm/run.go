@@ -48,7 +48,7 @@ certfarm run --once -f farm.yaml --for 30m --challenge-listen :80`,
 	f.DurationVar(&r.wait, "for", 10*time.Minute, "work for this long at most")
 	f.StringVar(&r.challenges, "challenge-listen", ":8402", "address that answers HTTP-01 questions, or none")
 	f.StringSliceVar(&r.dns, "dns-listen", nil, "addresses that answer DNS for zones delegated to the controllers (dns provider builtin)")
-	f.StringVar(&r.commands, "commands-file", "", "YAML file of the commands that farm.yaml may name: dns provider exec, drain, certificate_command (default: commands.yaml in the state folder, if there is one)")
+	f.StringVar(&r.commands, "commands-file", "", "YAML file of the commands that farm.yaml may name: dns provider exec, targets of kind exec, drain, certificate_command (default: commands.yaml in the state folder, if there is one)")
 	f.BoolVarP(&r.verbose, "verbose", "v", false, "log to standard error, too")
 	a.keepFlags(c, &r.keeping)
 	return c

@@ -38,7 +38,7 @@ certfarm serve --listen :8403 --token-file tokens --tls-cert api.pem --tls-key a
 	a.keepFlags(c, &s.keeping)
 	f.StringVar(&s.challenges, "challenge-listen", ":8402", "address that answers HTTP-01 questions, or none")
 	f.StringSliceVar(&s.dns, "dns-listen", nil, "addresses that answer DNS for zones delegated to the controllers (dns provider builtin), UDP and TCP: 192.0.2.10:53")
-	f.StringVar(&s.commands, "commands-file", "", "YAML file of the commands that farm.yaml may name: dns provider exec, drain, certificate_command (default: commands.yaml in the state folder, if there is one)")
+	f.StringVar(&s.commands, "commands-file", "", "YAML file of the commands that farm.yaml may name: dns provider exec, targets of kind exec, drain, certificate_command (default: commands.yaml in the state folder, if there is one)")
 	f.StringVar(&s.socket, "socket", "", "unix socket for the API (default: certfarm.sock in the state folder)")
 	f.StringVar(&s.listen, "listen", "", "TCP address for the API as well")
 	f.StringVar(&s.tokens, "token-file", "", "tokens for --listen: lines of NAME TOKEN [view,operate,…]")

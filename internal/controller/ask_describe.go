@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
@@ -23,6 +24,7 @@ type TargetDetail struct {
 	Options  map[string]any    `json:"options,omitempty" doc:"as its kind reads them, defaults filled in"`
 	Secrets  map[string]string `json:"secrets,omitempty" doc:"where each of its secrets stands, never what it is"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Own      map[string]string `json:"own,omitempty" doc:"what of the policy is its own: window, deadline, lag"`
 	LastWave bool              `json:"last_wave" doc:"it cannot go back, so it is changed last"`
 	Readers  []string          `json:"readers,omitempty" doc:"the machines that see a change at the same moment; of a target that is no place on a node"`
 	NotAfter time.Time         `json:"not_after,omitzero" doc:"of what it should serve"`
@@ -53,7 +55,7 @@ func (c *Controller) targetDetail(p farm.Place, versions map[string]farm.Version
 	kind := c.Kinds[p.Target.Kind] // none: its farm.yaml was read by a newer Certfarm
 	t := TargetDetail{
 		TargetStatus: targetStatus(p, versions), About: kind.Doc, Fence: kind.Fence, Audits: kind.Audits,
-		Group: p.Target.Group, Labels: p.Target.Labels, LastWave: p.Target.LastWave, Readers: p.Target.Readers(),
+		Group: p.Target.Group, Labels: p.Target.Labels, Own: own(p.Target), LastWave: p.Target.LastWave, Readers: p.Target.Readers(),
 		Drift: p.Drift, Since: p.Since, Late: p.Late != "", Sights: p.Sights, Secrets: map[string]string{},
 	}
 	if len(p.Target.Options) > 0 {
@@ -71,6 +73,24 @@ func (c *Controller) targetDetail(p farm.Place, versions map[string]farm.Version
 		}
 	}
 	return t, nil
+}
+
+// own is what farm.yaml says of the target itself in place of its site's policy.
+func own(t farm.Target) map[string]string {
+	all := map[string]string{}
+	var windows []string
+	for _, w := range t.Windows {
+		windows = append(windows, w.String())
+	}
+	if len(windows) > 0 {
+		all["window"] = strings.Join(windows, "; ")
+	}
+	for name, d := range map[string]time.Duration{"deadline": t.Deadline, "lag": t.Lag} {
+		if d > 0 {
+			all[name] = d.String()
+		}
+	}
+	return all
 }
 
 // placesOf are the physical places of a target, as its kind says them.

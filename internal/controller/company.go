@@ -40,8 +40,8 @@ func (c *Controller) company(ctx context.Context, j farm.Job, verb farm.Verb, gr
 		if more, err = deciding(ctx, tx, j.Farm, group); more || err != nil {
 			return err
 		}
-		now, err := tx.Doing(ctx, j.Farm, group, verb, atMost(verb))
-		more = len(now) > len(acts) // some came while it was asked
+		ready, err := tx.Doing(ctx, j.Farm, group, verb, atMost(verb))
+		more = len(ready) > len(acts) // some came while it was asked
 		return err
 	})
 	return more, err

@@ -49,7 +49,7 @@ func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Targe
 		switch at := s.Endpoint.Address + " (" + s.Endpoint.SNI + ")"; {
 		case s.Error != "":
 			return fmt.Errorf("%s: %s", at, s.Error)
-		case !s.Answered:
+		case !s.Answered || len(s.Fingerprint) == 0:
 			return fmt.Errorf("%s serves nothing", at)
 		case slices.ContainsFunc(s.Fingerprint, strange):
 			return fmt.Errorf("%s serves %s, not %s", at, shorts(s.Fingerprint), shorts(leaves))

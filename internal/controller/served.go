@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -152,13 +153,7 @@ const mostNamed = 10
 
 func list(names []string) string {
 	shown := names[:min(len(names), mostNamed)]
-	text := ""
-	for i, n := range shown {
-		if i > 0 {
-			text += ", "
-		}
-		text += n
-	}
+	text := strings.Join(shown, ", ")
 	if more := len(names) - len(shown); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -97,6 +98,16 @@ func (w Window) Open(now time.Time) (open bool, opens time.Time) {
 		return false, begin
 	}
 	return false, time.Time{}
+}
+
+// String is how farm.yaml writes it: "Mon,Tue 02:00-05:00 Europe/Copenhagen".
+func (w Window) String() string {
+	var days []string
+	for _, d := range w.Days {
+		days = append(days, d.String()[:3])
+	}
+	clock := func(d time.Duration) string { return fmt.Sprintf("%02d:%02d", d/time.Hour, d%time.Hour/time.Minute) }
+	return strings.TrimSpace(strings.Join(days, ",") + " " + clock(w.From) + "-" + clock(w.To) + " " + w.Zone)
 }
 
 func (w Window) on(d time.Weekday) bool {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -281,26 +280,9 @@ func policy(p farm.Policy) []value {
 func windows(all []farm.Window) string {
 	var texts []string
 	for _, w := range all {
-		texts = append(texts, window(w))
+		texts = append(texts, w.String())
 	}
 	return list(texts)
-}
-
-// window is a window as farm.yaml has it.
-func window(w farm.Window) string {
-	var days []string
-	for _, d := range w.Days {
-		days = append(days, d.String()[:3])
-	}
-	text := clock(w.From) + "-" + clock(w.To) + " " + w.Zone
-	if len(days) > 0 {
-		text = strings.Join(days, ",") + " " + text
-	}
-	return text
-}
-
-func clock(d time.Duration) string {
-	return fmt.Sprintf("%02d:%02d", d/time.Hour, d%time.Hour/time.Minute)
 }
 
 func labels(m map[string]string) string {
