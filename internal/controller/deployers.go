@@ -13,16 +13,18 @@ import (
 
 // open makes the act's deployer.
 func (c *Controller) open(ctx context.Context, a *act) (err error) {
-	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target)
+	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target, a.lease)
 	return err
 }
 
 // deployer makes what installs on a target, over the line to its node if it has one.
-func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
+// The lease is the zero one where nothing is to be changed.
+func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target, lease deploy.Lease) (deploy.Deployer, error) {
 	s, err := c.setup(ctx, farmName, t)
 	if err != nil {
 		return nil, err
 	}
+	s.Lease = lease
 	d, err := c.Kinds.Open(t.Kind, t.Options, s)
 	if err != nil || t.Node == "" {
 		return d, err

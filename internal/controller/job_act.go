@@ -42,7 +42,7 @@ type act struct {
 	from     []farm.Version
 	roots    string
 	deployer deploy.Deployer
-	epoch    int64
+	lease    deploy.Lease
 	group    *group // what is known of the reload group, by all acts that are done one after another
 }
 
@@ -95,7 +95,7 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 			if err != nil {
 				return err
 			}
-			a.epoch = j.Epoch
+			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.Rollout}
 			acts = append(acts, a)
 		}
 		return nil
