@@ -64,5 +64,6 @@ fuzz: ## every fuzz target, FUZZTIME=30s each
 		name=$${name#func }; dir=$$(dirname "$$file"); echo "$$name in $$dir"; \
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null; done
 
-soak: tools ## the tests with many more rounds, SOAKTIME=12h at most
+soak: tools ## the tests with many more rounds, SOAKTIME=12h at most; then what takes a quiet machine: a million certificates
 	race=$(RACE); CERTFARM_SOAK=1 CGO_ENABLED=$${race:+1} go test -json $$race -count=1 -p 1 -timeout $(SOAKTIME) ./... | bin/tally
+	CERTFARM_SOAK=1 go test -count=1 -timeout 1h -v -run Million ./internal/several

@@ -385,7 +385,7 @@ func (m *manual) of(words []string) string {
 	return m.known[key]
 }
 
-var commandLine = regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`)
+var commandLine = regexp.MustCompile(`(?m)^  ([a-z-]+) {2,}\S`)
 
 // takes reports whether a command with others below it also takes words of its
 // own, as its examples show.

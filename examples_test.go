@@ -20,7 +20,7 @@ func TestExamples(t *testing.T) {
 		"single-server.yaml": 1, "nginx-farm.yaml": 3, "apache-haproxy.yaml": 3,
 		"mixed-private-ca.yaml": 3, "large-by-labels.yaml": 20,
 		"redirect.yaml": 2, "stateless.yaml": 2, "distribute.yaml": 3, "mixed-validation.yaml": 2,
-		"dns-rfc2136.yaml": 2, "dns-builtin.yaml": 2, "dns-provider.yaml": 4, "iis-ccs.yaml": 3, "apache-windows.yaml": 2, "iis-bindings.yaml": 3, "drain.yaml": 2,
+		"dns-rfc2136.yaml": 2, "dns-builtin.yaml": 2, "dns-provider.yaml": 4, "iis-ccs.yaml": 3, "apache-windows.yaml": 2, "iis-bindings.yaml": 3, "iis-share.yaml": 1, "drain.yaml": 2, "receiver.yaml": 2, "per-node.yaml": 3, "edge.yaml": 2,
 	}
 	files, err := filepath.Glob("examples/*.yaml")
 	if err != nil || len(files) != len(targets) {

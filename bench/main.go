@@ -7,7 +7,7 @@
 // run, on the same machine and against the same peers, so that a slow machine
 // changes both. A figure that falls short is said and fails nothing.
 //
-//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|preflight|responder …]
+//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|plan|preflight|responder …]
 package main
 
 import (
@@ -35,6 +35,7 @@ var measurers = []measurer{
 	{"mass", measureMass},
 	{"idle", measureIdle},
 	{"claim", measureClaim},
+	{"plan", measurePlan},
 	{"preflight", measurePreflight},
 	{"responder", measureResponder},
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -66,9 +67,27 @@ func (a *app) describeSite(ctx context.Context, c *client.Client, farmName, name
 	for _, t := range d.Attention {
 		a.print("  %s", a.tint(a.out, warn, "! "+oneLine(t)))
 	}
+	a.describeMembers(d.Members)
 	a.describePlaces(d)
 	a.describeHistory(d)
 	return nil
+}
+
+// describeMembers shows the nodes' parts of a site with strategy per-node, in the order
+// in which they go.
+func (a *app) describeMembers(all []controller.SiteStatus) {
+	a.section("Nodes", len(all))
+	if len(all) == 0 {
+		return
+	}
+	var rows [][]cell
+	for _, m := range all {
+		rows = append(rows, []cell{
+			{text: "  " + m.Name}, {m.Sync, syncTone(m.Sync)}, {m.Health, healthTone(m.Health)}, {text: farm.Short(m.Version)},
+			{text: a.when(m.NotAfter)}, {cut(oneLine(cmp.Or(m.Waits, m.Verdict)), 60), faint},
+		})
+	}
+	a.table([]string{"  NODE'S PART", "SYNC", "HEALTH", "SERVES", "EXPIRES", "RENEWAL"}, rows)
 }
 
 // leaving says how far the journey away from a key is that others know.
@@ -199,6 +218,7 @@ func (a *app) describeNode(ctx context.Context, c *client.Client, farmName, name
 		{"Held", held, warn},
 		{"In step", fmt.Sprintf("%d of %d targets", n.InStep, n.Targets), plain},
 	})
+	a.describeAgent(name, n.Agent)
 	a.section("Targets", len(on))
 	for _, t := range on {
 		a.print("  %s  %s  %s", t.Name, a.tint(a.out, syncTone(t.Sync), t.Sync), a.tint(a.out, warn, t.Trouble))

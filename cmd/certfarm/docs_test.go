@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/api"
 )
 
@@ -35,13 +36,13 @@ func TestTheReferenceIsWhole(t *testing.T) {
 			t.Errorf("the exit code %d is not in docs/cli.md", code)
 		}
 	}
-	for _, p := range api.Permissions() {
+	for _, p := range access.Permissions() {
 		if !strings.Contains(page, "\n| `"+string(p)+"` | ") {
 			t.Errorf("the permission %s is not in docs/cli.md", p)
 		}
 	}
 	for _, kind := range []string{
-		api.NotFound, api.Conflict, api.Refused, api.Mistakes, api.Invalid, api.Unauthorized, api.Forbidden, api.Failed,
+		api.NotFound, api.Conflict, api.Refused, api.Mistakes, api.Invalid, api.Unauthorized, api.Forbidden, api.TooMany, api.Failed,
 	} {
 		if !strings.Contains(page, "\n### Problem "+kind+"\n") {
 			t.Errorf("the problem %s is not in docs/cli.md", kind)

@@ -172,7 +172,7 @@ func (f *follower) gather(ctx context.Context, heard <-chan farm.Event) {
 
 func (f *follower) hear(e farm.Event) {
 	f.after = e.ID
-	if e.Site == "" || slices.Contains(f.sites, e.Site) {
+	if e.Site == "" || slices.Contains(f.sites, e.Site) || slices.Contains(f.sites, farm.WholeOf(e.Site)) {
 		f.shown.event(e)
 	}
 }

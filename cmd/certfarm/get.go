@@ -41,6 +41,7 @@ func kinds() []kind {
 		{"targets", "target", listTargets},
 		{"nodes", "node", listNodes},
 		{"rollouts", "rollout", listRollouts},
+		{"replacements", "replacement", listReplacements},
 		{"secrets", "secret", listSecrets},
 		{"farms", "farm", listFarms},
 	}
@@ -66,7 +67,7 @@ func newGet(a *app) *cobra.Command {
 	var output string
 	var watch bool
 	c := a.inFarm(&cobra.Command{
-		Use: "get " + strings.Join(kindNames(), "|"), GroupID: groupWork, Short: "List sites, targets, nodes, rollouts, secrets or farms",
+		Use: "get " + strings.Join(kindNames(), "|"), GroupID: groupWork, Short: "List sites, targets, nodes, rollouts, mass replacements, secrets or farms",
 		Example: `certfarm get sites
 certfarm get sites --watch
 certfarm get targets -o wide
@@ -242,6 +243,9 @@ func attention(s controller.SiteStatus) string {
 	const wide = 60 // describe shows all of it
 	switch len(s.Attention) {
 	case 0:
+		if s.Waits != "" {
+			return cut("waits: "+oneLine(s.Waits), wide)
+		}
 		return "–"
 	case 1:
 		return cut(oneLine(s.Attention[0]), wide)
@@ -284,11 +288,11 @@ func dash(s string) string {
 
 func listNodes(ctx context.Context, c *client.Client, farmName string) (list, error) {
 	all, err := c.Nodes(ctx, farmName)
-	l := list{head: []string{"NAME", "REACH", "TARGETS", "HELD BY", "ADDRESS", "LABELS"}, wide: 5, items: all}
+	l := list{head: []string{"NAME", "REACH", "TARGETS", "HELD BY", "AGENT", "ADDRESS", "LABELS"}, wide: 6, items: all}
 	for _, n := range all {
 		l.names = append(l.names, n.Name)
 	}
-	l.rows = func(*ui) (rows [][]cell) {
+	l.rows = func(u *ui) (rows [][]cell) {
 		for _, n := range all {
 			reach := map[string]tone{"up": good, "down": bad, "serves": warn}[n.Reach]
 			var labels []string
@@ -298,7 +302,7 @@ func listNodes(ctx context.Context, c *client.Client, farmName string) (list, er
 			slices.Sort(labels)
 			rows = append(rows, []cell{
 				{text: n.Name}, {n.Reach, reach}, {text: fmt.Sprintf("%d/%d", n.InStep, n.Targets)}, {dash(n.Held), warn},
-				{text: dash(n.Address)}, {text: dash(strings.Join(labels, ","))},
+				agentCell(u, n.Agent), {text: dash(n.Address)}, {text: dash(strings.Join(labels, ","))},
 			})
 		}
 		return rows

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lab"
 	"github.com/certfarm/certfarm/internal/store"
@@ -26,6 +24,8 @@ type rehearsing struct {
 	once   bool
 	dir    string
 	log    string
+
+	dashboard string // where it is, and how to come in; filled in when it is open
 }
 
 // The farms that there are.
@@ -128,7 +128,7 @@ func (a *app) lab(ctx context.Context, r rehearsing) error {
 		}
 		defer os.RemoveAll(r.dir)
 	}
-	l, end, err := a.startLab(ctx, r)
+	l, end, err := a.startLab(ctx, &r)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (a *app) lab(ctx context.Context, r rehearsing) error {
 }
 
 // startLab starts the lab, and the API that the other commands use.
-func (a *app) startLab(ctx context.Context, r rehearsing) (*lab.Lab, func(), error) {
+func (a *app) startLab(ctx context.Context, r *rehearsing) (*lab.Lab, func(), error) {
 	if r.log == "" {
 		r.log = filepath.Join(r.dir, "controller.log")
 	}
@@ -160,7 +160,7 @@ func (a *app) startLab(ctx context.Context, r rehearsing) (*lab.Lab, func(), err
 		return nil, nil, errors.Join(err, file.Close())
 	}
 	a.state = filepath.Join(r.dir, "controller")
-	open, err := api.Listen(api.New(api.Config{Controller: l.Controller, Version: version(), Log: log}), api.Doors{Socket: a.socketPath(), Log: log})
+	open, err := a.openLab(ctx, l, r, log)
 	if err != nil {
 		return nil, nil, errors.Join(err, l.Close(), file.Close())
 	}
@@ -348,7 +348,7 @@ func (a *app) afterwards(ctx context.Context, l *lab.Lab, r rehearsing, sites []
 	if r.once {
 		return err
 	}
-	a.explore(l)
+	a.explore(l, r.dashboard)
 	last, lastErr := l.Controller.Events(ctx, l.Farm, store.EventQuery{Newest: true, Limit: 1})
 	if lastErr != nil || len(last) == 0 {
 		return errors.Join(err, lastErr)
@@ -374,21 +374,4 @@ func (a *app) labResult(sites []siteResult, nodes []served) error {
 		return err
 	}
 	return quiet(r.Exit)
-}
-
-// explore says what to try while the lab is up.
-func (a *app) explore(l *lab.Lab) {
-	me := os.Args[0]
-	if strings.Contains(me, "go-build") { // `go run` keeps the program in a folder of its own
-		me = "go run ./cmd/certfarm"
-	}
-	a.say("\nThe farm stays up until Ctrl-C. Try, in another terminal:\n")
-	for _, c := range []string{
-		"get sites", "describe site " + l.Site, "verify " + l.Site, "renew " + l.Site, "rollout status " + l.Site, "events --follow",
-	} {
-		a.say("  %s %s --state %s", me, c, a.state)
-	}
-	_, port, _ := net.SplitHostPort(l.Balancer.HTTPSAddr())
-	name := l.Layout.Names[0]
-	a.say("  curl --insecure --resolve %s:%s:127.0.0.1 https://%s:%s/\n", name, port, name, port)
 }

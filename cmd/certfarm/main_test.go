@@ -59,6 +59,14 @@ func TestSessions(t *testing.T) {
 				return err
 			}
 			e.Setenv("RECIPIENT", id.Recipient().String())
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			e.Setenv("AGENTS", l.Addr().String()) // was free a moment ago
+			if err := l.Close(); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(e.WorkDir, "identity.txt"), []byte(id.String()+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

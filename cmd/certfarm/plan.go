@@ -116,7 +116,7 @@ func saved(text []byte) (p planFile, ok bool) {
 // mark is the sign of a change: new, gone, or another.
 func mark(c plan.Change) (string, tone) {
 	switch {
-	case strings.HasSuffix(c.Why, " is new"):
+	case strings.Contains(c.Why, " is new"):
 		return "+", good
 	case strings.HasSuffix(c.Why, " is gone"), c.Do == plan.Release, c.Do == plan.Forget:
 		return "-", bad
@@ -147,8 +147,26 @@ func (a *app) showPlan(p controller.Plan) {
 			a.print("      %s: %s", b.Target, a.tint(a.out, warn, fmt.Sprintf("blast radius: %d readers", b.Readers)))
 		}
 	}
+	for _, n := range p.PerNode {
+		a.showPrice(n)
+	}
 	a.print("")
 	a.print("%s", summary(p))
+}
+
+// showPrice shows what the first certificates of nodes with keys of their own take.
+func (a *app) showPrice(n controller.PerNode) {
+	a.print("")
+	a.print("  %s: %s", a.tint(a.out, bold, "site "+n.Site), n.Text)
+	if n.Limit != "" && n.Every > 0 {
+		a.print("      the CA allows %s", n.Limit)
+	}
+	if n.Warn != "" {
+		a.print("      %s", a.tint(a.out, warn, "! "+n.Warn))
+	}
+	if n.Hint != "" {
+		a.print("      hint: %s", n.Hint)
+	}
 }
 
 // showFields shows what differs. Of what is new, that it is new says enough.

@@ -25,7 +25,8 @@ Servers: ` + strings.Join(snippet.Servers(), ", ") + `.`,
 		Example: `certfarm snippet shop --server nginx
 certfarm snippet shop --server haproxy --via gateway --controller 10.0.0.5:8402
 certfarm snippet shop --dns
-certfarm snippet sudoers web1`,
+certfarm snippet sudoers web1
+certfarm snippet policy web1 > policy.yaml`,
 		Args: args(1, 1, "the name of a site"), ValidArgsFunction: a.completeNames("site"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if dns == (ask.Server != "") {
@@ -47,16 +48,26 @@ certfarm snippet sudoers web1`,
 	for flag, words := range map[string][]string{"server": snippet.Servers(), "via": farm.Vias} {
 		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	c.AddCommand(a.inFarm(&cobra.Command{
-		Use: "sudoers NODE", Short: "Print the sudoers rule that a node needs", Example: "certfarm snippet sudoers web1",
+	c.AddCommand(
+		a.nodeSnippet("sudoers", "Print the sudoers rule that a node needs", (*client.Client).Sudoers),
+		a.nodeSnippet("policy", "Print the policy that a node needs which decides for itself", (*client.Client).NodePolicy),
+		newAgentUnit(a),
+		a.nodeSnippet("receiver", "Print the line of authorized_keys for a node's receiver", (*client.Client).NodeReceiver),
+	)
+	return c
+}
+
+// nodeSnippet is a command that prints what is put on a node.
+func (a *app) nodeSnippet(word, short string, get func(*client.Client, context.Context, string, string) (snippet.Snippet, error)) *cobra.Command {
+	return a.inFarm(&cobra.Command{
+		Use: word + " NODE", Short: short, Example: "certfarm snippet " + word + " web1",
 		Args: args(1, 1, "the name of a node"), ValidArgsFunction: a.completeNames("node"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return a.snippet(cmd.Context(), given[0], "nodes", func(ctx context.Context, c *client.Client, farmName string) (snippet.Snippet, error) {
-				return c.Sudoers(ctx, farmName, given[0])
+				return get(c, ctx, farmName, given[0])
 			})
 		},
-	}))
-	return c
+	})
 }
 
 // snippet prints what a question about a site or a node gave. The text can be put

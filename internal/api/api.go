@@ -3,17 +3,16 @@
 //
 //	CLI ── client ──┐ unix socket, 0600: the same user
 //	                ├─→ who calls? ─→ may they? ─→ route ─→ controller.Controller
-//	programs ───────┘ https, or http on loopback: a bearer token
+//	programs ───────┘ https, or http on loopback: a bearer token (package access)
 //
 // Its invariants: every route stands in one table with the permission that it
-// needs; no answer holds a secret, a key, or what a caller sent as one; errors
+// needs and the object that it is about; no answer holds a secret, a key, or what a caller sent as one; errors
 // become problems (RFC 9457) in one place, and package client turns them back
 // into the same Go types.
 package api
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -22,6 +21,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/audit"
 	"github.com/certfarm/certfarm/internal/controller"
 )
 
@@ -35,15 +36,22 @@ type Config struct {
 // server answers the routes.
 type server struct {
 	*controller.Controller
-	version string
-	log     *slog.Logger
+	guard      *access.Guard
+	desk       access.Desk
+	doorkeeper audit.Doorkeeper
+	version    string
+	log        *slog.Logger
 }
 
 // New returns the API's handler. Each request must carry a Caller in its context
-// (see WithCaller): without one it is refused.
+// (see access.WithCaller): without one it is refused.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{c.Controller, c.Version, cmp.Or(c.Log, slog.New(slog.DiscardHandler))}
+	s := &server{Controller: c.Controller, version: c.Version, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler))}
+	if c.Controller != nil {
+		s.guard, s.desk = access.NewGuard(c.Controller.Store, nil), access.Desk{Store: c.Controller.Store}
+		s.doorkeeper = audit.Doorkeeper{Book: audit.Book{Store: c.Controller.Store}, Log: s.log}
+	}
 	describe(s, mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem(NotFound, "there is no route "+r.Method+" "+r.URL.Path, "the routes are in /api/openapi.json"))
@@ -74,7 +82,7 @@ func describe(s *server, mux *http.ServeMux) huma.API {
 	config.Security = []map[string][]string{{"token": {}}, {}}
 	a := humago.New(mux, config)
 	for _, r := range Routes() {
-		r.bind(s, a, r.operation(a))
+		r.bind(s, a, r.operation(s, a))
 	}
 	// Nothing answers with huma's own errors: see ours.
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} {
@@ -83,21 +91,24 @@ func describe(s *server, mux *http.ServeMux) huma.API {
 	return a
 }
 
-// needs is the word of the description for a route's permission.
-const needs = "x-permission"
+// The words of the description for what a route needs: a permission, on an object.
+const (
+	needs = "x-permission"
+	about = "x-object"
+)
 
 // bodyWithin bounds how long a request's body may take.
 const bodyWithin = 30 * time.Second
 
 // operation describes the route.
-func (r Route) operation(a huma.API) huma.Operation {
+func (r Route) operation(s *server, a huma.API) huma.Operation {
 	return huma.Operation{
 		OperationID: r.ID, Method: r.Method, Path: r.Path, Summary: r.Summary,
 		Tags:            []string{r.Tag},
-		Extensions:      map[string]any{needs: string(r.Needs)},
+		Extensions:      map[string]any{needs: string(r.Needs), about: string(r.Object)},
 		MaxBodyBytes:    cmp.Or(r.Body, maxBody),
 		BodyReadTimeout: bodyWithin,
-		Middlewares:     huma.Middlewares{r.guard(a)},
+		Middlewares:     huma.Middlewares{r.guard(s, a)},
 		Responses: map[string]*huma.Response{"default": {
 			Description: "What went wrong",
 			Content: map[string]*huma.MediaType{problemJSON: {
@@ -105,38 +116,4 @@ func (r Route) operation(a huma.API) huma.Operation {
 			}},
 		}},
 	}
-}
-
-// guard lets only callers with the route's permission through, and writes down
-// who changed something.
-func (r Route) guard(a huma.API) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		caller, ok := callerOf(ctx.Context())
-		if !ok || !caller.may(r.Needs) {
-			p := forbidden(caller, r)
-			ctx.SetHeader("Content-Type", problemJSON)
-			ctx.SetStatus(p.Status)
-			_ = a.Marshal(ctx.BodyWriter(), "application/json", p) // the caller is gone
-			return
-		}
-		next(ctx)
-	}
-}
-
-type callerKey struct{}
-
-// WithCaller says who asks.
-func WithCaller(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
-}
-
-func callerOf(ctx context.Context) (Caller, bool) {
-	c, ok := ctx.Value(callerKey{}).(Caller)
-	return c, ok
-}
-
-// by names who asks, for the journal.
-func by(ctx context.Context) string {
-	c, _ := callerOf(ctx)
-	return c.Name
 }

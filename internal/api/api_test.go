@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/config"
@@ -70,7 +71,11 @@ func open(t *testing.T, tcp bool, tokens string) door {
 			t.Fatal(err)
 		}
 		doors.TCP = "127.0.0.1:0"
-		if doors.Tokens, err = api.ReadTokens(file); err != nil {
+		lines, err := access.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if doors.Gate, err = access.NewGate(access.Config{Store: s, File: lines}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -409,37 +414,12 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func TestTokenFiles(t *testing.T) {
-	const token = "0123456789abcdef0123456789abcdef"
-	for text, want := range map[string]string{
-		"":                              "no token in it",
-		"ops":                           "line 1",
-		"ops short":                     "too short",
-		"\nops " + token + " fly":       `no permission "fly"`,
-		"ops " + token + " view edit":   "a line is",
-		"ops " + token + " view,edit\n": "",
-	} {
-		file := filepath.Join(t.TempDir(), "tokens")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := api.ReadTokens(file)
-		if got := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(got, want) || strings.Contains(got, token) {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	file := filepath.Join(t.TempDir(), "tokens")
-	if err := os.WriteFile(file, []byte("ops "+token), 0o644); err != nil {
+func TestPlainTCPIsLoopbackWithTokens(t *testing.T) {
+	gate, err := access.NewGate(access.Config{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := api.ReadTokens(file); runtime.GOOS != "windows" && err == nil {
-		t.Error("a token file that others can read was taken")
-	}
-}
-
-func TestPlainTCPIsLoopbackWithTokens(t *testing.T) {
-	tokens := make(api.Tokens, 1)
-	for _, d := range []api.Doors{{TCP: "127.0.0.1:0"}, {TCP: "0.0.0.0:0", Tokens: tokens}} {
+	for _, d := range []api.Doors{{TCP: "127.0.0.1:0"}, {TCP: "0.0.0.0:0", Gate: gate}} {
 		if _, err := api.Listen(http.NotFoundHandler(), d); err == nil {
 			t.Errorf("opened %+v", d)
 		}

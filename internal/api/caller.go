@@ -1,117 +1,149 @@
 package api
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
-	"fmt"
-	"os"
-	"runtime"
-	"slices"
-	"strings"
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/audit"
 )
 
-// A Permission is what a route needs. Roles are sets of these.
-type Permission string
-
-// The permissions.
+// The permissions, as the table of routes names them: see package access.
 const (
-	View    Permission = "view"    // read everything but secrets
-	Operate Permission = "operate" // renew, verify, pause, resume, abort, undo, freeze, hold
-	Approve Permission = "approve" // let a wave begin that waits for assent
-	Edit    Permission = "edit"    // apply farm.yaml, retire a target, bring a certificate from elsewhere
-	Secrets Permission = "secrets" // set and remove secrets, change, revoke and erase keys; nobody can read one
+	View      = access.View
+	Operate   = access.Operate
+	Approve   = access.Approve
+	Edit      = access.Edit
+	Secrets   = access.Secrets
+	KeyExport = access.KeyExport
+	Access    = access.Access
 )
 
-// Permissions lists every permission.
-func Permissions() []Permission { return []Permission{View, Operate, Approve, Edit, Secrets} }
+// The objects that routes are about, as the table of routes names them: see package
+// access.
+const (
+	Any          = access.Any
+	Installation = access.Installation
+	Farm         = access.Farm
+	OfSites      = access.Sites
+	Site         = access.Site
+	Target       = access.Target
+	Rollout      = access.Rollout
+	Node         = access.Node
+	WholeNode    = access.WholeNode
+)
 
-// A Caller is who asks: a name for the journal, and what they may do.
-type Caller struct {
-	Name string
-	May  []Permission // nil: everything
-}
-
-func (c Caller) may(p Permission) bool { return c.May == nil || slices.Contains(c.May, p) }
-
-// Tokens are the bearer tokens of a token file. It keeps their digests only.
-type Tokens []token
-
-type token struct {
-	caller Caller
-	digest [sha256.Size]byte
-}
-
-// leastToken is how long a token must be: 128 bits in hex.
-const leastToken = 32
-
-// ReadTokens reads a token file: a line for each token, `NAME TOKEN`, and after
-// that the permissions if it has not all of them (`view,operate`). Empty lines
-// and those after # are skipped. A file that others than its user may read is
-// refused. An error never shows a line.
-func ReadTokens(path string) (Tokens, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("token file: %w", err)
-	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("token file %s can be read by others (mode %04o): chmod 600 it, and change the tokens", path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("token file: %w", err)
-	}
-	var all Tokens
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for n := 1; lines.Scan(); n++ {
-		fields := strings.Fields(lines.Text())
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
-			continue
-		}
-		t, err := parseToken(fields)
+// guard lets only those through who may use the route on its object.
+func (r Route) guard(s *server, a huma.API) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		caller, _ := access.CallerOf(ctx.Context())
+		ask := audit.Ask{Route: r.access(), Caller: caller, From: ctx.RemoteAddr(), Word: ctx.Param}
+		err := s.guard.Allow(ctx.Context(), caller, ask.Route, ask.Word)
 		if err != nil {
-			return nil, fmt.Errorf("token file %s, line %d: %w", path, n, err)
+			p := s.turnDown(a, ctx, r, err)
+			s.doorkeeper.Refuse(ctx.Context(), ask, p.Status)
+			return
 		}
-		all = append(all, t)
+		ended, err := s.doorkeeper.Begin(ctx.Context(), ask)
+		if err != nil {
+			s.turnDown(a, ctx, r, err)
+			return
+		}
+		next(ctx)
+		ended(ctx.Status())
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("token file %s: there is no token in it; a line is: NAME TOKEN [view,operate]", path)
-	}
-	return all, nil
 }
 
-func parseToken(fields []string) (token, error) {
-	if len(fields) < 2 || len(fields) > 3 {
-		return token{}, fmt.Errorf("a line is: NAME TOKEN [view,operate]")
-	}
-	if len(fields[1]) < leastToken {
-		return token{}, fmt.Errorf("the token of %s is too short: make one of %d characters with `openssl rand -hex 32`", fields[0], leastToken)
-	}
-	t := token{caller: Caller{Name: fields[0]}, digest: sha256.Sum256([]byte(fields[1]))}
-	if len(fields) == 3 {
-		t.caller.May = []Permission{}
-		for word := range strings.SplitSeq(fields[2], ",") {
-			p := Permission(word)
-			if !slices.Contains(Permissions(), p) {
-				return token{}, fmt.Errorf("there is no permission %q: %v", word, Permissions())
-			}
-			t.caller.May = append(t.caller.May, p)
-		}
-	}
-	return t, nil
+// access is the route as package access knows routes.
+func (r Route) access() access.Route {
+	return access.Route{ID: r.ID, Method: r.Method, Path: r.Path, Needs: r.Needs, Object: r.Object, Fresh: r.Fresh}
 }
 
-// caller finds who holds a token. It compares digests, and all of them, so that
-// the time says nothing about the tokens.
-func (ts Tokens) caller(bearer string) (Caller, bool) {
-	digest := sha256.Sum256([]byte(bearer))
-	var found Caller
-	ok := false
-	for _, t := range ts {
-		if subtle.ConstantTimeCompare(t.digest[:], digest[:]) == 1 {
-			found, ok = t.caller, true
+// accessProblem makes a Problem of the errors of package access.
+func accessProblem(err error) (p *Problem, ok bool) {
+	if f, ok := errors.AsType[*access.Forbidden](err); ok {
+		return problem(Forbidden, f.Error(), "ask somebody who may, or for a role that may: `certfarm token create --help`"), true
+	}
+	if t, ok := errors.AsType[*access.TooMany](err); ok {
+		return problem(TooMany, t.Error(), ""), true
+	}
+	if r, ok := errors.AsType[*access.Refusal](err); ok {
+		return problem(Refused, r.Problem, r.Hint), true
+	}
+	switch {
+	case errors.Is(err, access.ErrNobody):
+		return problem(Unauthorized, err.Error(), "send a token: Authorization: Bearer …"), true
+	case errors.Is(err, access.ErrStale):
+		return problem(Forbidden, err.Error(), "log in again, or use an API token"), true
+	case errors.Is(err, access.ErrForged):
+		return problem(Forbidden, err.Error(), "with a session's cookie, send the header "+access.CSRFHeader+" of its pages"), true
+	}
+	return nil, false
+}
+
+// turnDown answers a request that is not let through.
+func (s *server) turnDown(a huma.API, ctx huma.Context, r Route, err error) *Problem {
+	p := s.problemOf(ctx.Context(), r.ID, err)
+	for name, value := range headersOf(err) {
+		ctx.SetHeader(name, value)
+	}
+	ctx.SetHeader("Content-Type", problemJSON)
+	ctx.SetStatus(p.Status)
+	_ = a.Marshal(ctx.BodyWriter(), "application/json", p) // the caller is gone
+	return p
+}
+
+// headersOf are the headers that an error has beside its problem.
+func headersOf(err error) map[string]string {
+	if t, ok := errors.AsType[*access.TooMany](err); ok {
+		return map[string]string{"Retry-After": strconv.Itoa(t.Seconds())}
+	}
+	if errors.Is(err, access.ErrNobody) {
+		return map[string]string{"WWW-Authenticate": `Bearer realm="certfarm"`}
+	}
+	return nil
+}
+
+// refuse answers a request that was refused before its route was found.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	for name, value := range headersOf(err) {
+		w.Header().Set(name, value)
+	}
+	p, ok := accessProblem(err)
+	if !ok {
+		p = problem(Failed, "the database does not answer", "")
+	}
+	writeProblem(w, p)
+}
+
+// by names who asks, for the journal.
+func by(ctx context.Context) string {
+	c, _ := access.CallerOf(ctx)
+	return c.Name
+}
+
+// lens shows of a farm's lists what the caller may see.
+func (s *server) lens(ctx context.Context, farmName string) (*access.Lens, error) {
+	c, _ := access.CallerOf(ctx)
+	return s.guard.Lens(ctx, c, access.View, farmName)
+}
+
+// fill asks for more and more of a list until so many lines are left after those were
+// taken out that the caller may not see, or there are no more. Who sees everything
+// is asked for once.
+func fill[T any](l *access.Lens, limit int, ask func(limit int) ([]T, error), site func(T) string) ([]T, error) {
+	for n := limit; ; n *= 4 {
+		all, err := ask(n)
+		if err != nil {
+			return nil, err
+		}
+		kept := access.Keep(l, all, site)
+		if len(kept) >= limit || len(all) < n {
+			return kept[:min(len(kept), limit)], nil
 		}
 	}
-	return found, ok
 }

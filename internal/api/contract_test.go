@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
@@ -24,6 +25,7 @@ type described struct {
 	Paths map[string]map[string]struct {
 		ID         string `json:"operationId"`
 		Permission string `json:"x-permission"`
+		Object     string `json:"x-object"`
 		Parameters []struct{ Name, In string }
 	}
 }
@@ -54,15 +56,26 @@ func TestEveryRouteIsDescribedWithItsPermission(t *testing.T) {
 			t.Errorf("%s %s is not described as %s", r.Method, r.Path, r.ID)
 			continue
 		}
-		if op.Permission != string(r.Needs) || !slices.Contains(api.Permissions(), r.Needs) {
+		if op.Permission != string(r.Needs) || !slices.Contains(access.Permissions(), r.Needs) {
 			t.Errorf("%s needs %q, described %q", r.ID, r.Needs, op.Permission)
+		}
+		if op.Object != string(r.Object) || !slices.Contains(access.Objects(), r.Object) || r.Object == access.Nothing {
+			t.Errorf("%s is about %q, described %q", r.ID, r.Object, op.Object)
+		}
+		for _, word := range r.Object.Words() {
+			if !strings.Contains(r.Path, "{"+word+"}") {
+				t.Errorf("%s is about %q, and its path has no {%s}", r.ID, r.Object, word)
+			}
+		}
+		if strings.Contains(r.Path, "{farm}") && len(r.Object.Words()) == 0 {
+			t.Errorf("%s is about one farm, and does not say what of it", r.ID)
 		}
 		for _, m := range words.FindAllStringSubmatch(r.Path, -1) {
 			if !slices.ContainsFunc(op.Parameters, func(p struct{ Name, In string }) bool { return p.Name == m[1] && p.In == "path" }) {
 				t.Errorf("%s does not read {%s}", r.ID, m[1])
 			}
 		}
-		if r.Method != http.MethodGet && r.Needs == api.View && r.ID != "plan" {
+		if r.Method != http.MethodGet && r.Needs == api.View && r.ID != "plan" && r.ID != "plan-replacement" {
 			t.Errorf("%s changes something and needs %q only", r.ID, r.Needs)
 		}
 	}
@@ -171,15 +184,28 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 		"RollOver":   func() error { _, err := c.RollOver(ctx, "f", "i"); return err },
 		"Adopt":      func() error { _, err := c.Adopt(ctx, "f", "n", controller.AdoptAsk{Server: "nginx"}); return err },
 		"Sudoers":    func() error { _, err := c.Sudoers(ctx, "f", "n"); return err },
+		"NodePolicy": func() error { _, err := c.NodePolicy(ctx, "f", "n"); return err },
+		"Receiver":   func() error { _, err := c.NodeReceiver(ctx, "f", "n"); return err },
 		"Revoke":     func() error { _, err := c.Revoke(ctx, "f", "s", controller.RevokeAsk{}); return err },
 		"Compromise": func() error {
 			_, err := c.Compromise(ctx, "f", "s", controller.CompromiseAsk{})
 			return err
 		},
-		"Undo":         func() error { return c.Undo(ctx, "f", "s") },
-		"TestTarget":   func() error { _, err := c.TestTarget(ctx, "f", "s/files@n", true); return err },
-		"Retire":       func() error { return c.Retire(ctx, "f", "s/files@n") },
-		"Hold":         func() error { return c.Hold(ctx, "f", "n", true) },
+		"Replacements":      func() error { _, err := c.Replacements(ctx, "f"); return err },
+		"CompromiseAccount": func() error { _, err := c.CompromiseAccount(ctx, "f", "i", controller.CompromiseAsk{}); return err },
+		"CompromiseNode":    func() error { _, err := c.CompromiseNode(ctx, "f", "n", controller.NodeCompromiseAsk{}); return err },
+		"PlanReplace":       func() error { _, err := c.PlanReplace(ctx, "f", controller.ReplaceAsk{}); return err },
+		"Replace":           func() error { _, err := c.Replace(ctx, "f", controller.ReplaceAsk{}); return err },
+		"CancelReplacement": func() error { return c.CancelReplacement(ctx, "f", "rep_1") },
+		"Undo":              func() error { return c.Undo(ctx, "f", "s") },
+		"TestTarget":        func() error { _, err := c.TestTarget(ctx, "f", "s/files@n", true); return err },
+		"Retire":            func() error { return c.Retire(ctx, "f", "s/files@n") },
+		"Hold":              func() error { return c.Hold(ctx, "f", "n", true) },
+		"BanAgent":          func() error { return c.BanAgent(ctx, "f", "n", true) },
+		"NewAgentToken": func() error {
+			_, err := c.NewAgentToken(ctx, "f", controller.AgentTokenAsk{Node: "n"})
+			return err
+		},
 		"SetSecret":    func() error { return c.SetSecret(ctx, "f", "x", farm.NewSecret([]byte("y"))) },
 		"RemoveSecret": func() error { return c.RemoveSecret(ctx, "f", "x") },
 		"About":        func() error { _, err := c.About(ctx); return err },
@@ -210,6 +236,12 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 			return nil
 		},
 	}
+	all["Tokens"] = func() error { _, err := c.Tokens(ctx); return err }
+	all["CreateToken"] = func() error { _, err := c.CreateToken(ctx, api.TokenAsk{Name: "x"}); return err }
+	all["RevokeToken"] = func() error { return c.RevokeToken(ctx, "x") }
+	all["Sessions"] = func() error { _, err := c.Sessions(ctx); return err }
+	all["EndSession"] = func() error { return c.EndSession(ctx, "x") }
+	all["Whoami"] = func() error { _, err := c.Whoami(ctx); return err }
 	for _, word := range []string{controller.Pause, controller.Resume, controller.Abort, controller.Approve} {
 		all[word] = func() error { _, err := c.Tell(ctx, "f", "r", word, ""); return err }
 	}

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -22,7 +24,8 @@ type Farms struct {
 
 func (s *server) listFarms(ctx context.Context, _ *struct{}) (Farms, error) {
 	all, err := s.Farms(ctx)
-	return Farms{list(all)}, err
+	c, _ := access.CallerOf(ctx)
+	return Farms{list(slices.DeleteFunc(all, func(name string) bool { return !c.Enters(name) }))}, err
 }
 
 // list is never null in JSON.

@@ -11,15 +11,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
+
+	"github.com/certfarm/certfarm/internal/access"
 )
 
 // Doors says where the API is served.
 type Doors struct {
-	Socket string // path of a unix socket that only the same user may open; empty: none
-	TCP    string // host:port; empty: none. It needs Tokens, and TLS unless it is loopback
-	Tokens Tokens
+	Socket string       // path of a unix socket that only the same user may open; empty: none
+	TCP    string       // host:port; empty: none. It needs a Gate, and TLS unless it is loopback
+	Gate   *access.Gate // finds out who comes by TCP
+	Web    http.Handler // what is answered by TCP beside the API, such as the dashboard; nil: nothing
 	TLS    *tls.Config
 	Log    *slog.Logger
 }
@@ -49,7 +51,7 @@ func Listen(h http.Handler, d Doors) (o *Open, err error) {
 		if err != nil {
 			return nil, errors.Join(err, o.close())
 		}
-		o.add(l, withToken(h, d.Tokens))
+		o.add(l, d.behind(h))
 	}
 	return o, nil
 }
@@ -177,8 +179,8 @@ func (n *named) Addr() net.Addr { return &net.UnixAddr{Name: n.path, Net: "unix"
 func (n *named) Close() error { return errors.Join(n.UnixListener.Close(), os.Remove(n.path)) }
 
 func listenTCP(d Doors) (net.Listener, error) {
-	if len(d.Tokens) == 0 {
-		return nil, fmt.Errorf("listen on %s: a token file is needed, since others can connect there", d.TCP)
+	if d.Gate == nil {
+		return nil, fmt.Errorf("listen on %s: a gate is needed, since others can connect there", d.TCP)
 	}
 	l, err := net.Listen("tcp", d.TCP)
 	if err != nil {
@@ -206,19 +208,19 @@ func sameUser(h http.Handler) http.Handler {
 		if name == "" || len(name) > longestActor {
 			name = "local user"
 		}
-		h.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), Caller{Name: name})))
+		h.ServeHTTP(w, r.WithContext(access.WithCaller(r.Context(), access.Local(name))))
 	})
 }
 
-func withToken(h http.Handler, tokens Tokens) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		caller, known := tokens.caller(bearer)
-		if !ok || !known {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="certfarm"`)
-			writeProblem(w, forbidden(Caller{}, Route{}))
-			return
-		}
-		h.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
-	})
+// behind is what stands behind the gate: the API, and beside it what people see.
+func (d Doors) behind(h http.Handler) http.Handler {
+	api := d.Gate.Headers(d.Gate.Protect(h, refuse))
+	if d.Web == nil {
+		return api
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", api)
+	mux.Handle("/api/", api)
+	mux.Handle("/", d.Web)
+	return mux
 }

@@ -31,6 +31,7 @@ const (
 	Invalid      = "invalid"      // the request is not as the API describes it
 	Unauthorized = "unauthorized" // no token, or none that is known
 	Forbidden    = "forbidden"    // the token may not do that
+	TooMany      = "too-many"     // requests; Retry-After says when there may be more
 	Failed       = "failed"       // something went wrong on this side
 )
 
@@ -91,6 +92,8 @@ func statusOf(kind string) (status int, title string) {
 		return http.StatusUnauthorized, "Who asks?"
 	case Forbidden:
 		return http.StatusForbidden, "This token may not do that"
+	case TooMany:
+		return http.StatusTooManyRequests, "Not so many at once"
 	}
 	return http.StatusInternalServerError, "It failed"
 }
@@ -121,6 +124,9 @@ func (s *server) problemOf(ctx context.Context, route string, err error) *Proble
 	if r, ok := errors.AsType[*controller.Refusal](err); ok {
 		return problem(Refused, r.Problem, r.Hint)
 	}
+	if p, ok := accessProblem(err); ok {
+		return p
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return problem(NotFound, err.Error(), "")
 	}
@@ -145,15 +151,6 @@ func (p *Problem) Err() error {
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(p.Detail, ": "+store.ErrNotFound.Error()), store.ErrNotFound)
 	}
 	return p
-}
-
-// forbidden says that a caller may not use a route.
-func forbidden(c Caller, r Route) *Problem {
-	if c.Name == "" {
-		return problem(Unauthorized, "nobody is known to ask", "send a token: Authorization: Bearer …")
-	}
-	return problem(Forbidden, fmt.Sprintf("%s may not %s: that needs the permission %q", c.Name, r.ID, r.Needs),
-		"add the permission to the token's line in the token file")
 }
 
 // ours makes a Problem of huma's own errors, without what was sent.

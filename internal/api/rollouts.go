@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/sse"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -24,7 +25,13 @@ type listRollouts struct {
 }
 
 func (s *server) listRollouts(ctx context.Context, in *listRollouts) (Rollouts, error) {
-	all, err := s.Rollouts(ctx, in.Farm, in.Site, in.Limit)
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return Rollouts{}, err
+	}
+	all, err := fill(l, in.Limit, func(limit int) ([]farm.Rollout, error) {
+		return s.Rollouts(ctx, in.Farm, in.Site, limit)
+	}, func(r farm.Rollout) string { return r.Site })
 	for i := range all {
 		all[i] = public(all[i])
 	}
@@ -102,9 +109,15 @@ type listEvents struct {
 }
 
 func (s *server) listEvents(ctx context.Context, in *listEvents) (Events, error) {
-	q := in.query()
-	q.Limit, q.Newest = in.Limit, in.Newest
-	all, err := s.Events(ctx, in.Farm, q)
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return Events{}, err
+	}
+	all, err := fill(l, in.Limit, func(limit int) ([]farm.Event, error) {
+		q := in.query()
+		q.Limit, q.Newest = limit, in.Newest
+		return s.Events(ctx, in.Farm, q)
+	}, func(e farm.Event) string { return e.Site })
 	return Events{list(all)}, err
 }
 
@@ -132,7 +145,7 @@ func follow(s *server, a huma.API, op huma.Operation) {
 		wg.Go(func() {
 			defer stop()
 			for every := time.Tick(aliveEvery); ; {
-				if say(Alive{time.Now().UTC()}) != nil {
+				if !access.Still(ctx) || say(Alive{time.Now().UTC()}) != nil {
 					return
 				}
 				select {
@@ -142,7 +155,13 @@ func follow(s *server, a huma.API, op huma.Operation) {
 				}
 			}
 		})
-		err := s.Follow(ctx, in.Farm, in.query(), func(e farm.Event) error { return say(e) })
+		err := s.Follow(ctx, in.Farm, in.query(), func(e farm.Event) error {
+			l, err := s.lens(ctx, in.Farm) // anew for each: tags change, and a site may be new
+			if err != nil || !l.Site(e.Site) {
+				return err
+			}
+			return say(e)
+		})
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("following events", "farm", in.Farm, "error", err)
 		}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/certfarm/certfarm/internal/access"
 )
 
 // A Route is one question or order, and the permission that it needs.
@@ -14,7 +17,9 @@ type Route struct {
 	ID      string // the OpenAPI operation
 	Method  string
 	Path    string
-	Needs   Permission
+	Needs   access.Permission
+	Object  access.Object // whose tags decide; where it names lists, the answer is filtered
+	Fresh   bool          // in a browser: only within ten minutes of a login
 	Tag     string
 	Summary string
 	Body    int64 // the most bytes that may be sent; 0: maxBody
@@ -32,58 +37,96 @@ const inFarm = "/v1/farms/{farm}"
 
 // Routes is every route there is.
 func Routes() []Route {
+	return slices.Concat(farmRoutes(), siteRoutes(), placeRoutes(), rolloutRoutes(), accessRoutes())
+}
+
+func farmRoutes() []Route {
 	return []Route{
-		{ID: "about", Method: "GET", Path: "/v1/about", Needs: View, Tag: "farms", Summary: "What answers here", bind: answer((*server).about)},
-		{ID: "rekey", Method: "POST", Path: "/v1/rekey", Needs: Secrets, Tag: "secrets", Summary: "Make a new master key and seal everything under it", bind: answer((*server).rekey)},
-		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
-		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answer((*server).getFarm)},
-		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
-		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answer((*server).apply)},
-		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
-		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
+		{ID: "about", Method: "GET", Path: "/v1/about", Needs: View, Object: Any, Tag: "farms", Summary: "What answers here", bind: answer((*server).about)},
+		{ID: "rekey", Method: "POST", Path: "/v1/rekey", Needs: Secrets, Object: Installation, Tag: "secrets", Summary: "Make a new master key and seal everything under it", bind: answer((*server).rekey)},
+		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Object: Any, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
+		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Object: Farm, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answer((*server).getFarm)},
+		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Object: Farm, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
+		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Object: Farm, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answer((*server).apply)},
+		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
+		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
 
-		{ID: "forecast", Method: "GET", Path: inFarm + "/forecast", Needs: View, Tag: "farms", Summary: "Play the next days forward against the limits of the CAs", bind: answer((*server).forecast)},
+		{ID: "forecast", Method: "GET", Path: inFarm + "/forecast", Needs: View, Object: Farm, Tag: "farms", Summary: "Play the next days forward against the limits of the CAs", bind: answer((*server).forecast)},
 
-		{ID: "list-sites", Method: "GET", Path: inFarm + "/sites", Needs: View, Tag: "sites", Summary: "List sites by name", bind: answer((*server).listSites)},
-		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},
-		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
-		{ID: "verify", Method: "POST", Path: inFarm + "/sites/{site}/verify", Needs: Operate, Tag: "sites", Summary: "Ask every endpoint now what it serves", bind: answer((*server).verify)},
-		{ID: "preflight", Method: "POST", Path: inFarm + "/sites/{site}/preflight", Needs: Operate, Tag: "sites", Summary: "Ask now what the CA would ask", bind: answer((*server).preflight)},
-		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
-		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
-		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
-		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
-		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
-		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
-		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
+		{ID: "list-replacements", Method: "GET", Path: inFarm + "/replacements", Needs: View, Object: Farm, Tag: "sites", Summary: "Tell how far mass replacements are", bind: answer((*server).listReplacements)},
+		{ID: "plan-replacement", Method: "POST", Path: inFarm + "/replacements/plan", Needs: View, Object: Farm, Tag: "sites", Summary: "Say what a mass replacement would take", bind: answer((*server).planReplacement)},
+		{ID: "replace", Method: "POST", Path: inFarm + "/replacements", Needs: Operate, Object: Farm, Tag: "sites", Summary: "Replace many certificates within the limits of their CAs", bind: answer((*server).replace)},
+		{ID: "cancel-replacement", Method: "DELETE", Path: inFarm + "/replacements/{replacement}", Needs: Operate, Object: Farm, Tag: "sites", Summary: "End a mass replacement; what is not ordered yet stays", bind: order((*server).cancelReplacement)},
+	}
+}
 
-		{ID: "roll-over", Method: "POST", Path: inFarm + "/issuers/{issuer}/rollover", Needs: Secrets, Tag: "secrets", Summary: "Give the account at an issuer a new key", bind: answer((*server).rollOver)},
+func siteRoutes() []Route {
+	return []Route{
+		{ID: "list-sites", Method: "GET", Path: inFarm + "/sites", Needs: View, Object: OfSites, Tag: "sites", Summary: "List sites by name", bind: answer((*server).listSites)},
+		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Object: Site, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},
+		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Object: Site, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
+		{ID: "verify", Method: "POST", Path: inFarm + "/sites/{site}/verify", Needs: Operate, Object: Site, Tag: "sites", Summary: "Ask every endpoint now what it serves", bind: answer((*server).verify)},
+		{ID: "preflight", Method: "POST", Path: inFarm + "/sites/{site}/preflight", Needs: Operate, Object: Site, Tag: "sites", Summary: "Ask now what the CA would ask", bind: answer((*server).preflight)},
+		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Object: Site, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
+		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Object: Site, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
+		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Object: Site, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
+		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
+		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
+		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Object: Site, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
+		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Object: OfSites, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
 
-		{ID: "list-targets", Method: "GET", Path: inFarm + "/targets", Needs: View, Tag: "targets", Summary: "List targets by name", bind: answer((*server).listTargets)},
-		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Tag: "targets", Summary: "Tell everything about a target", bind: answer((*server).getTarget)},
-		{ID: "audit", Method: "POST", Path: inFarm + "/targets/{target}/audit", Needs: Operate, Tag: "targets", Summary: "Look now through the whole place of a target", bind: answer((*server).audit)},
-		{ID: "test-target", Method: "POST", Path: inFarm + "/targets/{target}/test", Needs: Operate, Tag: "targets", Summary: "Try a target with a throw-away certificate beside what is live", bind: answer((*server).testTarget)},
-		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
+		{ID: "compromise-account", Method: "POST", Path: inFarm + "/issuers/{issuer}/compromise", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Leave an account's key that others know", bind: answer((*server).compromiseAccount)},
+		{ID: "compromise-node", Method: "POST", Path: inFarm + "/nodes/{node}/compromise", Needs: Secrets, Object: WholeNode, Tag: "nodes", Summary: "Leave every key that lay on a node that others have been on", bind: answer((*server).compromiseNode)},
+		{ID: "roll-over", Method: "POST", Path: inFarm + "/issuers/{issuer}/rollover", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Give the account at an issuer a new key", bind: answer((*server).rollOver)},
+	}
+}
 
-		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
-		{ID: "get-node", Method: "GET", Path: inFarm + "/nodes/{node}", Needs: View, Tag: "nodes", Summary: "Tell of one node", bind: answer((*server).getNode)},
-		{ID: "sudoers", Method: "GET", Path: inFarm + "/nodes/{node}/sudoers", Needs: View, Tag: "nodes", Summary: "Write the sudoers rule that a node needs", bind: answer((*server).sudoers)},
-		{ID: "adopt", Method: "POST", Path: inFarm + "/nodes/{node}/adopt", Needs: Edit, Tag: "nodes", Summary: "Find the certificate files that a node's servers use, and write the lines for them", bind: answer((*server).adopt)},
-		{ID: "hold", Method: "PUT", Path: inFarm + "/nodes/{node}/hold", Needs: Operate, Tag: "nodes", Summary: "Keep changes away from a node, or release it", bind: order((*server).hold)},
+func placeRoutes() []Route {
+	return []Route{
+		{ID: "list-targets", Method: "GET", Path: inFarm + "/targets", Needs: View, Object: OfSites, Tag: "targets", Summary: "List targets by name", bind: answer((*server).listTargets)},
+		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Object: Target, Tag: "targets", Summary: "Tell everything about a target", bind: answer((*server).getTarget)},
+		{ID: "audit", Method: "POST", Path: inFarm + "/targets/{target}/audit", Needs: Operate, Object: Target, Tag: "targets", Summary: "Look now through the whole place of a target", bind: answer((*server).audit)},
+		{ID: "test-target", Method: "POST", Path: inFarm + "/targets/{target}/test", Needs: Operate, Object: Target, Tag: "targets", Summary: "Try a target with a throw-away certificate beside what is live", bind: answer((*server).testTarget)},
+		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Object: Target, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
 
-		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},
-		{ID: "get-rollout", Method: "GET", Path: inFarm + "/rollouts/{rollout}", Needs: View, Tag: "rollouts", Summary: "Tell of a rollout, by id or as a site's newest", bind: answer((*server).getRollout)},
-		{ID: "pause", Method: "POST", Path: inFarm + "/rollouts/{rollout}/pause", Needs: Operate, Tag: "rollouts", Summary: "Begin nothing more", bind: answer((*server).pause)},
-		{ID: "resume", Method: "POST", Path: inFarm + "/rollouts/{rollout}/resume", Needs: Operate, Tag: "rollouts", Summary: "Go on", bind: answer((*server).resume)},
-		{ID: "abort", Method: "POST", Path: inFarm + "/rollouts/{rollout}/abort", Needs: Operate, Tag: "rollouts", Summary: "Put every target back", bind: answer((*server).abort)},
-		{ID: "approve", Method: "POST", Path: inFarm + "/rollouts/{rollout}/approve", Needs: Approve, Tag: "rollouts", Summary: "Let a wave begin", bind: answer((*server).approve)},
+		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Object: OfSites, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
+		{ID: "get-node", Method: "GET", Path: inFarm + "/nodes/{node}", Needs: View, Object: Node, Tag: "nodes", Summary: "Tell of one node", bind: answer((*server).getNode)},
+		{ID: "sudoers", Method: "GET", Path: inFarm + "/nodes/{node}/sudoers", Needs: View, Object: WholeNode, Tag: "nodes", Summary: "Write the sudoers rule that a node needs", bind: answer((*server).sudoers)},
+		{ID: "node-policy", Method: "GET", Path: inFarm + "/nodes/{node}/policy", Needs: View, Object: WholeNode, Tag: "nodes", Summary: "Write the policy that a node needs which decides for itself", bind: answer((*server).nodePolicy)},
+		{ID: "node-receiver", Method: "GET", Path: inFarm + "/nodes/{node}/receiver", Needs: View, Object: WholeNode, Tag: "nodes", Summary: "Write the line of authorized_keys for a node's receiver", bind: answer((*server).nodeReceiver)},
+		{ID: "adopt", Method: "POST", Path: inFarm + "/nodes/{node}/adopt", Needs: Edit, Object: WholeNode, Tag: "nodes", Summary: "Find the certificate files that a node's servers use, and write the lines for them", bind: answer((*server).adopt)},
+		{ID: "hold", Method: "PUT", Path: inFarm + "/nodes/{node}/hold", Needs: Operate, Object: WholeNode, Tag: "nodes", Summary: "Keep changes away from a node, or release it", bind: order((*server).hold)},
+		{ID: "ban", Method: "PUT", Path: inFarm + "/nodes/{node}/ban", Needs: Operate, Object: WholeNode, Tag: "nodes", Summary: "Turn away the agent of a node, or let it in again", bind: order((*server).banAgent)},
+		{ID: "agent-token", Method: "POST", Path: inFarm + "/agents/tokens", Needs: Secrets, Object: Farm, Tag: "nodes", Summary: "Let agents join with a token whose digest is sent", bind: answer((*server).newAgentToken)},
+	}
+}
 
-		{ID: "list-events", Method: "GET", Path: inFarm + "/events", Needs: View, Tag: "events", Summary: "Read the journal", bind: answer((*server).listEvents)},
-		{ID: "follow-events", Method: "GET", Path: inFarm + "/events/follow", Needs: View, Tag: "events", Summary: "Follow the journal (server-sent events)", bind: follow},
+func rolloutRoutes() []Route {
+	return []Route{
+		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Object: OfSites, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},
+		{ID: "get-rollout", Method: "GET", Path: inFarm + "/rollouts/{rollout}", Needs: View, Object: Rollout, Tag: "rollouts", Summary: "Tell of a rollout, by id or as a site's newest", bind: answer((*server).getRollout)},
+		{ID: "pause", Method: "POST", Path: inFarm + "/rollouts/{rollout}/pause", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Begin nothing more", bind: answer((*server).pause)},
+		{ID: "resume", Method: "POST", Path: inFarm + "/rollouts/{rollout}/resume", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Go on", bind: answer((*server).resume)},
+		{ID: "abort", Method: "POST", Path: inFarm + "/rollouts/{rollout}/abort", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Put every target back", bind: answer((*server).abort)},
+		{ID: "approve", Method: "POST", Path: inFarm + "/rollouts/{rollout}/approve", Needs: Approve, Object: Rollout, Tag: "rollouts", Summary: "Let a wave begin", bind: answer((*server).approve)},
 
-		{ID: "list-secrets", Method: "GET", Path: inFarm + "/secrets", Needs: View, Tag: "secrets", Summary: "List the names of secrets", bind: answer((*server).listSecrets)},
-		{ID: "set-secret", Method: "PUT", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Tag: "secrets", Summary: "Seal a secret under a name", bind: order((*server).setSecret)},
-		{ID: "remove-secret", Method: "DELETE", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Tag: "secrets", Summary: "Forget a secret", bind: order((*server).removeSecret)},
+		{ID: "list-events", Method: "GET", Path: inFarm + "/events", Needs: View, Object: OfSites, Tag: "events", Summary: "Read the journal", bind: answer((*server).listEvents)},
+		{ID: "follow-events", Method: "GET", Path: inFarm + "/events/follow", Needs: View, Object: OfSites, Tag: "events", Summary: "Follow the journal (server-sent events)", bind: follow},
+	}
+}
+
+func accessRoutes() []Route {
+	return []Route{
+		{ID: "list-secrets", Method: "GET", Path: inFarm + "/secrets", Needs: View, Object: Farm, Tag: "secrets", Summary: "List the names of secrets", bind: answer((*server).listSecrets)},
+		{ID: "set-secret", Method: "PUT", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Seal a secret under a name", bind: order((*server).setSecret)},
+		{ID: "remove-secret", Method: "DELETE", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Forget a secret", bind: order((*server).removeSecret)},
+
+		{ID: "list-tokens", Method: "GET", Path: "/v1/tokens", Needs: Access, Object: Installation, Tag: "access", Summary: "List the API tokens", bind: answer((*server).listTokens)},
+		{ID: "create-token", Method: "POST", Path: "/v1/tokens", Needs: Access, Object: Installation, Fresh: true, Tag: "access", Summary: "Make an API token; it is shown once", bind: answer((*server).createToken)},
+		{ID: "revoke-token", Method: "DELETE", Path: "/v1/tokens/{token}", Needs: Access, Object: Installation, Tag: "access", Summary: "Forget an API token: it opens nothing any more", bind: order((*server).revokeToken)},
+		{ID: "list-sessions", Method: "GET", Path: "/v1/sessions", Needs: Access, Object: Installation, Tag: "access", Summary: "List the browsers that are logged in", bind: answer((*server).listSessions)},
+		{ID: "end-session", Method: "DELETE", Path: "/v1/sessions/{session}", Needs: Access, Object: Installation, Tag: "access", Summary: "Log a browser out", bind: order((*server).endSession)},
+		{ID: "whoami", Method: "GET", Path: "/v1/whoami", Needs: View, Object: Any, Tag: "access", Summary: "Say who asks, and what they may do", bind: answer((*server).whoami)},
 	}
 }
 

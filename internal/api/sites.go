@@ -2,12 +2,16 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/adopt"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/snippet"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
 // Sites is a page of sites.
@@ -28,12 +32,24 @@ type listSites struct {
 }
 
 func (s *server) listSites(ctx context.Context, in *listSites) (Sites, error) {
-	all, err := s.Sites(ctx, in.Farm, in.After, in.Limit)
-	out := Sites{Sites: list(all)}
-	if len(all) == in.Limit {
-		out.Next = all[len(all)-1].Name
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return Sites{}, err
 	}
-	return out, err
+	out := Sites{Sites: []controller.SiteStatus{}}
+	for after := in.After; ; after = out.Next {
+		all, err := s.Sites(ctx, in.Farm, after, in.Limit)
+		if err != nil {
+			return Sites{}, err
+		}
+		out.Sites = append(out.Sites, access.Keep(l, all, func(v controller.SiteStatus) string { return v.Name })...)
+		if out.Next = ""; len(all) == in.Limit {
+			out.Next = all[len(all)-1].Name
+		}
+		if len(out.Sites) > 0 || out.Next == "" { // a page may be shorter than asked, and says how to go on
+			return out, nil
+		}
+	}
 }
 
 // InSite is a request about a site.
@@ -107,6 +123,15 @@ type progressAsk struct {
 }
 
 func (s *server) progress(ctx context.Context, in *progressAsk) (Progresses, error) {
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return Progresses{}, err
+	}
+	for _, name := range in.Site {
+		if !l.Site(name) {
+			return Progresses{}, fmt.Errorf("site %s: %w", name, store.ErrNotFound)
+		}
+	}
 	all, err := s.Progress(ctx, in.Farm, in.Site...)
 	return Progresses{list(all)}, err
 }
@@ -123,8 +148,18 @@ type OfSite struct {
 }
 
 func (s *server) listTargets(ctx context.Context, in *OfSite) (Targets, error) {
-	all, err := s.Targets(ctx, in.Farm, in.Site)
+	all, err := s.targetsSeen(ctx, in.Farm, in.Site)
 	return Targets{list(all)}, err
+}
+
+// targetsSeen are the targets of a site, or of all, that the caller sees.
+func (s *server) targetsSeen(ctx context.Context, farmName, site string) ([]controller.TargetStatus, error) {
+	l, err := s.lens(ctx, farmName)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Targets(ctx, farmName, site)
+	return access.Keep(l, all, func(t controller.TargetStatus) string { return t.Site }), err
 }
 
 // InTarget is a request about a target.
@@ -169,8 +204,37 @@ type Nodes struct {
 }
 
 func (s *server) listNodes(ctx context.Context, in *InFarm) (Nodes, error) {
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return Nodes{}, err
+	}
 	all, err := s.Nodes(ctx, in.Farm)
-	return Nodes{list(all)}, err
+	if err != nil || l.All() {
+		return Nodes{list(all)}, err
+	}
+	on, err := s.targetsSeen(ctx, in.Farm, "")
+	for i, n := range all {
+		all[i] = nodeSeen(n, on)
+	}
+	return Nodes{list(slices.DeleteFunc(all, func(n controller.NodeStatus) bool { return n.Targets == 0 }))}, err
+}
+
+// nodeSeen is a node as somebody sees it who sees certain targets only.
+func nodeSeen(n controller.NodeStatus, on []controller.TargetStatus) controller.NodeStatus {
+	n.Targets, n.InStep, n.Trouble = 0, 0, nil
+	for _, t := range on {
+		if t.Node != n.Name || t.Sync == "released" {
+			continue
+		}
+		n.Targets++
+		if t.Sync == "in-sync" {
+			n.InStep++
+		}
+		if t.Trouble != "" {
+			n.Trouble = append(n.Trouble, t.Trouble)
+		}
+	}
+	return n
 }
 
 // InNode is a request about a node.
@@ -180,7 +244,16 @@ type InNode struct {
 }
 
 func (s *server) getNode(ctx context.Context, in *InNode) (controller.NodeStatus, error) {
-	return s.NodeStatus(ctx, in.Farm, in.Node)
+	l, err := s.lens(ctx, in.Farm)
+	if err != nil {
+		return controller.NodeStatus{}, err
+	}
+	n, err := s.NodeStatus(ctx, in.Farm, in.Node)
+	if err != nil || l.All() {
+		return n, err
+	}
+	on, err := s.targetsSeen(ctx, in.Farm, "")
+	return nodeSeen(n, on), err
 }
 
 type holdAsk struct {
@@ -220,6 +293,14 @@ type AdoptAsk struct {
 
 func (s *server) adopt(ctx context.Context, in *adoptAsk) (adopt.Report, error) {
 	return s.Adopt(ctx, in.Farm, in.Node, controller.AdoptAsk{Server: in.Body.Server, Config: in.Body.Config})
+}
+
+func (s *server) nodePolicy(ctx context.Context, in *InNode) (snippet.Snippet, error) {
+	return s.NodePolicy(ctx, in.Farm, in.Node)
+}
+
+func (s *server) nodeReceiver(ctx context.Context, in *InNode) (snippet.Snippet, error) {
+	return s.NodeReceiver(ctx, in.Farm, in.Node)
 }
 
 func (s *server) sudoers(ctx context.Context, in *InNode) (snippet.Snippet, error) {

@@ -100,6 +100,16 @@ func (l *Ledger) take(r Request, now time.Time) {
 // Counts reports that the issuer has limits that a ledger is kept for.
 func (l Ledger) Counts() bool { return l.Limits.Orders.Count > 0 || l.Limits.Domain.Count > 0 }
 
+// Take takes one out of a bucket that is full at a time, and says when it is full then.
+// Where it holds none, again is when it will, and nothing is taken. A rate of nothing
+// has no bucket.
+func Take(r farm.Rate, full, now time.Time) (then, again time.Time) {
+	if at := free(r, full, 1, true); at.After(now) {
+		return full, at
+	}
+	return spend(r, full, 1, now), time.Time{}
+}
+
 // Used is how much of a bucket is gone, from 0 to 1.
 func Used(r farm.Rate, full, now time.Time) float64 {
 	if r.Count == 0 || !full.After(now) {

@@ -19,13 +19,13 @@ const (
 )
 
 // LetsEncrypt is what Let's Encrypt allows without an override
-// (https://letsencrypt.org/docs/rate-limits/, as of 2026-08-05). Its limit on new
-// accounts is not among them: an issuer has one, that is opened once.
+// (https://letsencrypt.org/docs/rate-limits/, as of 2026-08-05).
 func LetsEncrypt() farm.Limits {
 	return farm.Limits{
 		Orders:   farm.Rate{Count: 300, Per: 3 * time.Hour},
 		Domain:   farm.Rate{Count: 50, Per: 7 * 24 * time.Hour},
 		Names:    farm.Rate{Count: 5, Per: 7 * 24 * time.Hour},
+		Accounts: farm.Rate{Count: 10, Per: 3 * time.Hour},
 		Failures: farm.Rate{Count: 5, Per: time.Hour},
 		Exempt:   farm.ExemptARI,
 	}
@@ -48,7 +48,7 @@ func LimitsOf(i farm.Issuer) farm.Limits {
 	said := *i.Limits
 	return farm.Limits{
 		Orders: cmp.Or(said.Orders, known.Orders), Domain: cmp.Or(said.Domain, known.Domain),
-		Names: cmp.Or(said.Names, known.Names), Failures: cmp.Or(said.Failures, known.Failures),
+		Names: cmp.Or(said.Names, known.Names), Failures: cmp.Or(said.Failures, known.Failures), Accounts: cmp.Or(said.Accounts, known.Accounts),
 		Exempt: cmp.Or(said.Exempt, known.Exempt),
 	}
 }

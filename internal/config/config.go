@@ -27,6 +27,10 @@ type Vocabulary struct {
 	// Impossible says why the windows of a site leave its certificates no way to be
 	// renewed in time; empty: they do not. Nil: nobody asks.
 	Impossible func(farm.Site) string
+	// Unaffordable says why the members of a per-node site cannot all have a
+	// certificate within an issuer's limits, and what to do instead; empty: they can.
+	// Nil: nobody asks.
+	Unaffordable func(members []farm.Site, i farm.Issuer) (why, hint string)
 }
 
 // A Kind is one way to install certificates, as far as farm.yaml goes.
@@ -38,9 +42,12 @@ type Kind struct {
 	Nodeless bool // a share, a vault, a cloud: nodes are who reads it
 	// OnNode reports that canonical options of a Nodeless kind put the target on each
 	// of its nodes all the same; nil: none does.
-	OnNode  func(options []byte) bool
-	Secrets []string // names of the settings that are secret
-	Options []string // names of the options, for suggestions
+	OnNode func(options []byte) bool
+	// OnReaders reports that canonical options of a Nodeless kind work on the nodes that
+	// read the target, too; nil: none do.
+	OnReaders func(options []byte) bool
+	Secrets   []string // names of the settings that are secret
+	Options   []string // names of the options, for suggestions
 	// Check reads options (JSON) and returns the physical place on the node, the
 	// reload group, and the options with every default filled in. An error that is
 	// an OptionError or a *json.UnmarshalTypeError is shown at its option's line.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -28,7 +29,7 @@ func vocabulary(inline bool) Vocabulary {
 		Kinds: map[string]Kind{
 			"nginx": kind("nginx", "pem", "chain", "key", "test", "reload", "start", "rsa", "more", "password"),
 			"files": kind("", "pem", "chain", "key", "reload"),
-			"share": {Nodeless: true, Options: []string{"pem"}, Secrets: []string{"password"}, Places: placesOf, Check: func(raw []byte, secrets []string) (string, string, []byte, error) {
+			"share": {Nodeless: true, OnReaders: func(raw []byte) bool { return bytes.Contains(raw, []byte("/served/")) }, Options: []string{"pem"}, Secrets: []string{"password"}, Places: placesOf, Check: func(raw []byte, secrets []string) (string, string, []byte, error) {
 				if len(secrets) == 0 {
 					return "", "", nil, &testOptionError{"", "the secret password is missing", "set it"}
 				}

@@ -20,7 +20,7 @@ func holds(t *testing.T, p Parsed) {
 	nodes := map[string]farm.Node{}
 	for _, n := range p.Farm.Nodes {
 		nodes[n.Name] = n
-		if n.Local == (n.SSH != nil || n.SMB != nil) || n.Address == "" || n.Shell == "" {
+		if n.Local == (n.SSH != nil || n.SMB != nil || n.Agent) || n.Address == "" || n.Shell == "" {
 			t.Errorf("node %+v cannot be reached", n)
 		}
 		if n.SSH != nil && (len(n.SSH.HostKeys)+len(n.SSH.HostCAs) == 0 || n.SSH.Key.IsZero() || n.SSH.User == "" || n.SSH.ConnectTimeout <= 0) {

@@ -50,8 +50,9 @@ func (c *resolver) resolve() farm.Farm {
 		if c.full {
 			break
 		}
-		c.whole.Sites = append(c.whole.Sites, c.site(name, f.Sites[name]))
+		c.whole.Sites = append(c.whole.Sites, c.sites(name, f.Sites[name])...)
 	}
+	slices.SortFunc(c.whole.Sites, func(a, b farm.Site) int { return strings.Compare(a.Name, b.Name) })
 	c.usedWaves()
 	return c.whole
 }

@@ -106,6 +106,8 @@ func (c *resolver) balancersOf(n farm.Node) {
 		case d.HAProxy == "":
 		case !known:
 			c.say(at.field("haproxy"), "there is no node "+quote(d.HAProxy), didYouMean(d.HAProxy, c.nodeNames()))
+		case decides(on):
+			c.say(at.field("haproxy"), quote(d.HAProxy)+" decides for itself, and passes on no connections", "name address: IP:PORT")
 		case on.SMB != nil:
 			c.say(at.field("haproxy"), quote(d.HAProxy)+" is reached by SMB, which knows no sockets", "reach it by ssh, or name address: IP:PORT")
 		}

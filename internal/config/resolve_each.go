@@ -54,3 +54,21 @@ func (c *resolver) ofEachNode(site string, w target, s *siteView) []farm.Target 
 	}
 	return all
 }
+
+// changed are the nodes that read a target and are worked on with it: none, mostly.
+func (c *resolver) changed(w target, facts checked, nodes []string) []string {
+	works := c.words.Kinds[w.Kind].OnReaders
+	if works == nil || !facts.ok || !works(facts.options) {
+		return nil
+	}
+	if w.On.at == nil {
+		c.say(w.at, `"on" is missing`, "these options change the servers that read the target: say which, by name or labels")
+	}
+	for _, name := range nodes {
+		if n := c.nodes[name]; decides(n) || n.SSH == nil && !n.Local {
+			c.say(w.at.field("on"), "node "+quote(name)+" takes no commands over SSH, and these options change the servers that read the target", "reach it over SSH, or change its settings yourself and leave these options out")
+			break
+		}
+	}
+	return nodes
+}

@@ -42,7 +42,7 @@ func (c *resolver) issuer(name string, w issuer) farm.Issuer {
 	if l := w.Limits; l != nil {
 		got.Limits = &farm.Limits{
 			Orders: farm.Rate(l.Orders), Domain: farm.Rate(l.Domain), Names: farm.Rate(l.Names),
-			Failures: farm.Rate(l.Failures), Exempt: l.Exempt,
+			Accounts: farm.Rate(l.Accounts), Failures: farm.Rate(l.Failures), Exempt: l.Exempt,
 		}
 	}
 	return got

@@ -33,7 +33,7 @@ func (c *resolver) allNodes() {
 func (c *resolver) node(name string, w node) farm.Node {
 	c.checkName(key(w.at), name)
 	got := farm.Node{
-		Name: name, Address: w.Address, Labels: w.Labels, Local: w.Local,
+		Name: name, Address: w.Address, Labels: w.Labels, Local: w.Local, Agent: w.Agent,
 		Shell: orElse(w.Shell, "posix"), Become: w.Become,
 	}
 	if w.Local {
@@ -42,6 +42,7 @@ func (c *resolver) node(name string, w node) farm.Node {
 	got.SSH = c.way(w)
 	got.SMB = c.share(w)
 	got.Drain = c.drains(w.Drain)
+	c.own(w, got)
 	c.address(w, got.Address)
 	if got.Become != "" && got.Shell != "posix" {
 		c.say(w.at.field("become"), "there is no sudo in "+got.Shell, "take out become")
@@ -62,9 +63,9 @@ func (c *resolver) way(w node) *farm.SSH {
 		c.say(w.at.field("ssh"), "a local node is not reached by SSH", "take out ssh, or local")
 	case said && w.SMB != nil:
 		c.say(w.at.field("smb"), "a node is reached by SSH or by SMB, not by both", "take one of them out: over SSH files are written, too")
-	case !w.Local && !said && w.at.field("smb") == w.at && w.at.field("local").val.Tag != textTag:
+	case !w.Local && !said && !w.Agent && w.at.field("smb") == w.at && w.at.field("local").val.Tag != textTag:
 		c.say(key(w.at), "it is not said how this node is reached",
-			"give ssh: {user: …, key: {secret: …}, host_key: …}, or local: true for the controller's own machine")
+			"give ssh: {user: …, key: {secret: …}, host_key: …}, local: true for the controller's own machine, or agent: true")
 	}
 	if w.SSH == nil {
 		return nil
@@ -110,7 +111,7 @@ func (c *resolver) ssh(w sshLine) *farm.SSH {
 	got := &farm.SSH{
 		Port: w.Port, User: w.User, Key: farm.SecretRef(w.Key), Certificate: strings.TrimSpace(w.Certificate),
 		CertificateFrom: farm.SecretRef(w.CertificateFrom), CertificateCommand: w.CertificateCommand,
-		Jump: w.Jump, ConnectTimeout: 10 * time.Second,
+		Jump: w.Jump, Receiver: w.Receiver, ConnectTimeout: 10 * time.Second,
 	}
 	if w.at.field("port") == w.at {
 		got.Port = 22
@@ -191,6 +192,9 @@ func (c *resolver) jump(n farm.Node) {
 		return
 	case next.Local:
 		c.say(p, quote(next.Name)+" is the controller's own machine", "take out jump: the way begins there anyway")
+		return
+	case decides(next):
+		c.say(p, quote(next.Name)+" decides for itself, and passes on no connections", "go through another node, or give that machine a second node with a login for jumps")
 		return
 	}
 	way := []string{n.Name}

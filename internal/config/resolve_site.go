@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,11 +8,26 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// site resolves one site.
+// sites resolves one site of farm.yaml: to itself, or with strategy per-node to a
+// site for each node.
+func (c *resolver) sites(name string, w site) []farm.Site {
+	whole := c.site(name, w)
+	all := []farm.Site{whole}
+	if whole.Strategy == farm.PerNode {
+		all = c.members(w, whole)
+	}
+	for _, s := range all {
+		c.possible(w, s)
+	}
+	c.affordable(w, all)
+	return all
+}
+
+// site resolves one site of farm.yaml.
 func (c *resolver) site(name string, w site) farm.Site {
 	c.checkName(key(w.at), name)
 	got := farm.Site{Name: name, Tags: w.Tags, Strategy: c.strategy(w)}
-	got.Issuer, got.Profile = c.siteIssuer(w)
+	got.Issuer, got.Fallbacks, got.Profile = c.siteIssuers(w)
 	got.Names = c.siteNames(w)
 	got.KeyTypes = c.keyTypes(w)
 	c.tags(w)
@@ -28,9 +42,9 @@ func (c *resolver) site(name string, w site) farm.Site {
 	for _, b := range w.Balancers {
 		got.Balancers = append(got.Balancers, c.balancer(b, s.names))
 	}
-	got.Validations = c.validations(w, got.Names, s.nodes)
+	got.Validations = c.validations(w, got.Names, c.ownNames(w, got.Targets), s.nodes)
 	got.Policy = c.sitePolicy(w, got.Targets)
-	c.possible(w, got)
+	c.behind(w, &got)
 	return got
 }
 
@@ -55,7 +69,7 @@ func (c *resolver) possible(w site, got farm.Site) {
 			at = t.at.field("window")
 		}
 	}
-	c.say(at, "the windows of site "+quote(got.Name)+" are too far apart: "+why, "open a window more often, or take a profile whose certificates live longer")
+	c.say(at, "the windows of site "+quote(got.Whole())+" are too far apart: "+why, "open a window more often, or take a profile whose certificates live longer")
 }
 
 // tags checks the tags.
@@ -71,29 +85,7 @@ func (c *resolver) tags(w site) {
 }
 
 func (c *resolver) strategy(w site) farm.Strategy {
-	got := farm.Strategy(orElse(w.Strategy, string(farm.Central)))
-	if got == farm.PerNode || got == farm.Edge {
-		c.say(w.at.field("strategy"), "strategy "+string(got)+" is not there yet", "use central: one key, copied to each target")
-	}
-	return got
-}
-
-// siteIssuer is the site's issuer and profile.
-func (c *resolver) siteIssuer(w site) (name, profile string) {
-	name = w.Issuer
-	all := c.file.Issuers
-	if name == "" && len(all) == 1 {
-		name = c.whole.Issuers[0].Name
-	}
-	is, known := all[name]
-	switch {
-	case known || len(all) == 0:
-	case name != "":
-		c.say(w.at.field("issuer"), "there is no issuer "+quote(name), didYouMean(name, slices.Collect(maps.Keys(all))))
-	case w.at.field("issuer") == w.at:
-		c.say(key(w.at), `"issuer" is missing`, thereIs(slices.Collect(maps.Keys(all))))
-	}
-	return name, orElse(w.Profile, is.Profile)
+	return farm.Strategy(orElse(w.Strategy, string(farm.Central)))
 }
 
 // siteNames brings the names to A-labels, and addresses to their shortest form.

@@ -123,6 +123,7 @@ func (c *resolver) nodeless(site string, w target, s *siteView, facts checked, n
 	t := farm.Target{
 		Name: site + "/" + orElse(w.Name, w.Kind), Site: site, Kind: w.Kind, Options: facts.options, Secrets: refs(w.Secrets),
 	}
+	t.ReadBy = c.changed(w, facts, nodes)
 	if final := c.words.Kinds[w.Kind].NoUndo; final != nil && facts.ok {
 		t.LastWave = final(facts.options)
 	}
@@ -179,6 +180,8 @@ func machine(n farm.Node) string {
 	switch {
 	case n.Name == "":
 		return "no node"
+	case n.Agent:
+		return "agent of " + n.Name
 	case n.SMB != nil:
 		return strings.ToLower(n.SMB.Share)
 	case n.SSH == nil:
@@ -340,6 +343,9 @@ func (c *resolver) endpoints(w target, names, nodes []string) []farm.Endpoint {
 		}
 		if i := slices.IndexFunc(nodes, func(n string) bool { return c.nodes[n].Local }); got.Path == "ssh" && i >= 0 {
 			c.say(e.at.field("path"), "node "+quote(nodes[i])+" is local: there is no SSH line to look through", "use direct")
+		}
+		if name, is := c.ownAmong(nodes); is && got.Path == "ssh" {
+			c.say(e.at.field("path"), "node "+quote(name)+" decides for itself, and passes on no connections", "use direct")
 		}
 		if slices.Contains(all, got) {
 			c.say(e.at, "this endpoint stands here twice", "")

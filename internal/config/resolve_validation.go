@@ -17,9 +17,9 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// validations fills in how control of a site's names is shown; nodes are those
-// that serve them.
-func (c *resolver) validations(w site, names, nodes []string) (all []farm.Validation) {
+// validations fills in how control of a site's names is shown, and of those that nodes
+// have of their own; nodes are those that serve them.
+func (c *resolver) validations(w site, names, own, nodes []string) (all []farm.Validation) {
 	written := w.Validation
 	if len(written) == 0 {
 		at := &place{up: w.at, val: &yaml.Node{Kind: yaml.MappingNode, Line: w.at.node().Line, Column: w.at.node().Column}}
@@ -31,9 +31,12 @@ func (c *resolver) validations(w site, names, nodes []string) (all []farm.Valida
 	for _, v := range written {
 		all = append(all, c.validation(v, nodes))
 	}
-	for i, name := range names {
+	for i, name := range slices.Concat(names, own) {
 		n := slices.IndexFunc(all, func(v farm.Validation) bool { return v.Takes(name) })
-		at := w.at.field("names").item(i)
+		at := w.at.field("node_name")
+		if i < len(names) {
+			at = w.at.field("names").item(i)
+		}
 		if n < 0 {
 			c.say(at, "no validation takes "+quote(name), "name it in one of them, or let the last take all that is left: without names")
 			continue
@@ -140,6 +143,7 @@ func (c *resolver) overHTTP(w validation, got *farm.Validation, nodes []string) 
 	if w.Port < 0 || w.Port > 65535 {
 		c.say(w.at.field("port"), "this is no TCP port", "")
 	}
+	c.noTokens(w, *got)
 	if got.Via == farm.Distribute && len(got.Nodes) == 0 && w.On.at == nil {
 		c.say(w.at, "no node would get the token", "say on which nodes: on")
 	}

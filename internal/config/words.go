@@ -38,6 +38,7 @@ type limits struct {
 	Orders   rate   `yaml:"orders" doc:"New orders of the account."`
 	Domain   rate   `yaml:"domain" doc:"Certificates for one registered domain."`
 	Names    rate   `yaml:"names" doc:"Certificates for exactly the same names; one of them is left to people."`
+	Accounts rate   `yaml:"accounts" doc:"New accounts from the controllers' address."`
 	Failures rate   `yaml:"failures" doc:"Failed validations of one name. Default: 5 per 1h."`
 	Exempt   string `yaml:"exempt" jsonschema:"enum=ari,enum=none" doc:"Renewals that do not count. ari: those within the window that the CA suggests. Default: what is known of the directory, else none."`
 }
@@ -55,7 +56,8 @@ type node struct {
 	Shell   string            `yaml:"shell" jsonschema:"enum=posix,enum=cmd,enum=powershell" doc:"The shell that answers on the node. Default: posix."`
 	Become  string            `yaml:"become" jsonschema:"enum=sudo" doc:"sudo: commands run through 'sudo -n'. Files are written as the SSH user. Default: commands run as the SSH user."`
 	Local   bool              `yaml:"local" doc:"The node is the controller's own machine: no SSH."`
-	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it, or smb, that is not local."`
+	SSH     *sshLine          `yaml:"ssh" doc:"How the node is reached; every node has it, or smb, that is not local and has no agent."`
+	Agent   bool              `yaml:"agent" doc:"The node is not reached: its agent asks the controllers what is to be done, and its own policy says what may be. Default: false."`
 	Drain   []drain           `yaml:"drain" doc:"The balancers that the node is taken out of while a certificate of it is made live, until it is seen serving it. Default: none."`
 	SMB     *smbLine          `yaml:"smb" doc:"How a share of the node is reached, where only files are needed there: the tokens of via distribute."`
 }
@@ -91,6 +93,7 @@ type sshLine struct {
 	HostKey            list      `yaml:"host_key" doc:"The server's public keys, as in /etc/ssh/ssh_host_*_key.pub. A node has these or host_ca: a key is never taken on trust."`
 	HostCA             list      `yaml:"host_ca" doc:"Public keys of the SSH CAs that sign host keys."`
 	Jump               string    `yaml:"jump" doc:"Name of the node to go through."`
+	Receiver           bool      `yaml:"receiver" doc:"The login's forced command is 'certfarm receive': the node's own policy says what may be done, and no other command or file is asked for. Default: false."`
 	ConnectTimeout     *duration `yaml:"connect_timeout" doc:"How long connecting may take. Default: 10s."`
 }
 
@@ -98,10 +101,12 @@ type site struct {
 	located
 	Tags       []string    `yaml:"tags" doc:"Words to find and to group sites by."`
 	Names      []string    `yaml:"names" jsonschema:"required" doc:"DNS names in the certificate, or IP addresses where the CA takes them; the first is the main one. Names beyond ASCII are turned into A-labels."`
-	Issuer     string      `yaml:"issuer" doc:"Name of the issuer. Default: the only one there is."`
-	Profile    string      `yaml:"profile" doc:"ACME profile. Default: the issuer's."`
+	Issuer     list        `yaml:"issuer" doc:"Name of the issuer, or a list: the first is asked at each renewal, the others in turn where it cannot issue in time. Default: the only one there is."`
+	Profile    string      `yaml:"profile" doc:"ACME profile at the first issuer; the others have their own. Default: the issuer's."`
 	Keys       []string    `yaml:"keys" jsonschema:"enum=ec256,enum=ec384,enum=rsa2048,enum=rsa3072,enum=rsa4096" doc:"Key types: one certificate is got for each, all served together. Default: ec256."`
-	Strategy   string      `yaml:"strategy" jsonschema:"enum=central,enum=per-node,enum=edge" doc:"Who holds the key. central: one key, copied to each target. The others are to come. Default: central."`
+	Strategy   string      `yaml:"strategy" jsonschema:"enum=central,enum=per-node,enum=edge" doc:"Who holds the key. central: one key, copied to each target. per-node: each node has a key and a certificate of its own. edge: one key, on the proxies where TLS ends; the nodes behind are not touched. Default: central."`
+	NodeName   string      `yaml:"node_name" doc:"per-node: a name that only the node's own certificate has beside the site's, so that a CA's limit for the same names does not count the nodes together; {node} stands for the node's name in farm.yaml: {node}.nodes.example.com. Default: none."`
+	Behind     *behind     `yaml:"behind" doc:"edge: the nodes behind the proxies. Nothing is installed there; they are only looked at. Default: nobody looks."`
 	Validation validations `yaml:"validation" doc:"How the CA is shown that the names are ours; a list where names differ in it, and the first that takes a name is the one. Default: http-01 via gateway."`
 	Targets    []target    `yaml:"targets" jsonschema:"required" doc:"Where the certificate is installed."`
 	Balancers  []balancer  `yaml:"balancers" doc:"Addresses in front of the nodes. They are looked at, and never a reason to go back."`
@@ -152,6 +157,12 @@ type endpoint struct {
 	Path     string `yaml:"path" jsonschema:"enum=direct,enum=ssh" doc:"direct: from the controller. ssh: from the node, through its SSH line. Default: direct."`
 	StartTLS string `yaml:"starttls" doc:"Protocol that is upgraded to TLS: smtp, imap … Default: TLS from the first byte."`
 	Proxy    int    `yaml:"proxy" jsonschema:"enum=0,enum=1,enum=2" doc:"Version of the PROXY protocol header to send first; 0: none. Default: 0."`
+}
+
+type behind struct {
+	located
+	On   selector `yaml:"on" doc:"The nodes: a node's name, a list of names, or labels that all must match."`
+	Port int      `yaml:"port" doc:"TCP port on the node's address where TLS would be seen. Default: 443."`
 }
 
 type balancer struct {

@@ -18,6 +18,9 @@ import (
 // stage puts the version beside what is live. A node that cannot be reached is
 // asked at its serving addresses: silent there too, it is absent.
 func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) error {
+	if err := atHand(a.version, a.place.Target); err != nil {
+		return err
+	}
 	bundles, err := c.bundles(ctx, a.version)
 	if err != nil {
 		return err

@@ -85,6 +85,9 @@ func (u *unstored) Node(_ context.Context, _, name string) (farm.Node, error) {
 // Host opens the line to a node.
 func (u *unstored) Host(ctx context.Context, farmName, name string) (host.Host, error) {
 	n, err := u.Node(ctx, farmName, name)
+	if err == nil {
+		err = refuseOwn(n)
+	}
 	if err != nil {
 		return nil, err
 	}

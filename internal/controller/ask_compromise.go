@@ -31,6 +31,20 @@ type Compromised struct {
 // approvals; what fails is never put back. Then the old ones are revoked and their
 // keys erased. Where the journey is under way it goes on; only RevokeNow is heard.
 func (c *Controller) Compromise(ctx context.Context, farmName, site string, ask CompromiseAsk, by string) (r Compromised, err error) {
+	names, err := c.namesOf(ctx, farmName, site)
+	if err != nil {
+		return r, err
+	}
+	return r, each(names, func(name string) error {
+		one, err := c.compromiseOne(ctx, farmName, name, ask, by)
+		if err == nil {
+			r.Sites, r.Leaves, r.Joined = append(r.Sites, one.Sites...), append(r.Leaves, one.Leaves...), r.Joined || one.Joined
+		}
+		return err
+	})
+}
+
+func (c *Controller) compromiseOne(ctx context.Context, farmName, site string, ask CompromiseAsk, by string) (r Compromised, err error) {
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
 		r = Compromised{}
 		if _, err := tx.Site(ctx, farmName, site); err != nil {
@@ -52,26 +66,36 @@ func (c *Controller) Compromise(ctx context.Context, farmName, site string, ask 
 			r.Sites, r.Leaves = []string{site}, compromisedLeaves(versions)
 			return join(ctx, tx, cert, ask, by)
 		}
-		r.Sites, err = sharing(ctx, tx, farmName, site, leavesOf(versions))
+		return r.flee(ctx, tx, farmName, site, versions, ask, by)
+	})
+	return r, err
+}
+
+// flee begins the journeys of a site, of those that its targets were of before, and of
+// those that have one of its keys.
+func (r *Compromised) flee(ctx context.Context, tx *store.Tx, farmName, site string, versions []farm.Version, ask CompromiseAsk, by string) (err error) {
+	if r.Sites, err = sharing(ctx, tx, farmName, site, leavesOf(versions)); err != nil {
+		return err
+	}
+	var keys []string
+	for _, l := range leavesOf(versions) {
+		keys = append(keys, publicKey(l.Chain))
+	}
+	before, err := fledBefore(ctx, tx, farmName, site)
+	if err != nil {
+		return err
+	}
+	r.Sites = append(r.Sites, before...)
+	for _, name := range r.Sites {
+		leaves, err := flee(ctx, tx, farmName, name, ask, by, func(l farm.Leaf) bool {
+			return name == site || slices.Contains(before, name) || slices.Contains(keys, publicKey(l.Chain))
+		})
 		if err != nil {
 			return err
 		}
-		var keys []string
-		for _, l := range leavesOf(versions) {
-			keys = append(keys, publicKey(l.Chain))
-		}
-		for _, name := range r.Sites {
-			leaves, err := flee(ctx, tx, farmName, name, ask, by, func(l farm.Leaf) bool {
-				return name == site || slices.Contains(keys, publicKey(l.Chain))
-			})
-			if err != nil {
-				return err
-			}
-			r.Leaves = append(r.Leaves, leaves...)
-		}
-		return nil
-	})
-	return r, err
+		r.Leaves = append(r.Leaves, leaves...)
+	}
+	return nil
 }
 
 func leavesOf(versions []farm.Version) (all []farm.Leaf) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,7 +46,14 @@ func (c *Controller) Target(ctx context.Context, farmName, name string) (t Targe
 		if err != nil {
 			return err
 		}
-		t, err = c.targetDetail(p, versions)
+		if t, err = c.targetDetail(p, versions); err != nil || p.Target.Node == "" {
+			return err
+		}
+		n, err := tx.Node(ctx, farmName, p.Target.Node)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // it is gone from farm.yaml, and the target with it
+		}
+		t.Fence = c.fenceOf(p.Target.Kind, n)
 		return err
 	})
 	return t, err

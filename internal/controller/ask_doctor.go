@@ -91,7 +91,7 @@ func (c *Controller) Checkup(ctx context.Context, farmName string) (k Checkup, e
 	if err != nil {
 		return k, err
 	}
-	k.Fences = c.fences(w.places)
+	k.Fences = c.fences(w.places, w.farm.Nodes)
 	k.Checks = slices.Concat(k.ofControllers(), c.ofDatabase(ctx, &k.Database), ofJobs(k.Jobs, w.failing), c.reach(ctx, w))
 	for _, r := range k.Checks {
 		switch r.Verdict {
@@ -150,11 +150,14 @@ func heldAccounts(ctx context.Context, tx *store.Tx, f farm.Farm) (map[string]st
 }
 
 // fences counts the targets by what keeps a stale controller out of them.
-func (c *Controller) fences(places []farm.Place) (all []Fence) {
-	count := map[Fence]int{}
+func (c *Controller) fences(places []farm.Place, nodes []farm.Node) (all []Fence) {
+	count, known := map[Fence]int{}, map[string]farm.Node{}
+	for _, n := range nodes {
+		known[n.Name] = n
+	}
 	for _, p := range places {
 		if !p.Released {
-			count[Fence{Class: c.Kinds[p.Target.Kind].Fence, Kind: p.Target.Kind}]++
+			count[Fence{Class: c.fenceOf(p.Target.Kind, known[p.Target.Node]), Kind: p.Target.Kind}]++
 		}
 	}
 	for f, n := range count {

@@ -24,6 +24,7 @@ type Plan struct {
 	Revision int64         `json:"revision" doc:"the stored revision that the plan was made against; 0: none"`
 	Changes  []plan.Change `json:"changes"`
 	Released []string      `json:"released,omitempty" doc:"targets gone from farm.yaml: left alone until retired"`
+	PerNode  []PerNode     `json:"per_node,omitempty" doc:"what the first certificates of nodes with keys of their own take"`
 }
 
 // Vocabulary is what a farm.yaml may say of kinds and ways to validate.
@@ -39,6 +40,7 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 		Impossible: func(s farm.Site) string {
 			return renew.CourseOf(s).Impossible(renew.Lifetime(s.Profile))
 		},
+		Unaffordable: unaffordable,
 	}
 	for _, p := range provider.All() {
 		words := config.Provider{Check: p.Check}
@@ -53,10 +55,11 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 	}
 	for name, k := range kinds {
 		words := config.Kind{
-			Options:  k.Fields(),
-			Nodeless: k.Nodeless,
-			OnNode:   k.OnNode,
-			Named:    k.Named,
+			Options:   k.Fields(),
+			Nodeless:  k.Nodeless,
+			OnNode:    k.OnNode,
+			OnReaders: k.OnReaders,
+			Named:     k.Named,
 			Check: func(options []byte, secrets []string) (identity, group string, canonical []byte, err error) {
 				f, err := k.Check(options, secrets...)
 				return f.Identity, f.Group, f.Options, err
@@ -119,7 +122,8 @@ func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) 
 	r, err := tx.Revision(ctx, wanted.Name)
 	if errors.Is(err, store.ErrNotFound) {
 		p.Changes = plan.Diff(farm.Farm{Name: wanted.Name}, wanted)
-		return p, nil
+		p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
+		return p, err
 	}
 	if err != nil {
 		return p, err
@@ -130,7 +134,8 @@ func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) 
 		return p, err
 	}
 	p.Changes = plan.Diff(was, wanted)
-	return p, nil
+	p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
+	return p, err
 }
 
 // Apply makes a farm.yaml the farm's new revision, if the stored one is still
@@ -147,6 +152,9 @@ func (c *Controller) Apply(ctx context.Context, text []byte, file, by string, wa
 			return errors.Join(err, orNil(ms))
 		}
 		if p, err = planned(ctx, tx, parsed.Farm); err != nil {
+			return err
+		}
+		if err := mayMove(ctx, tx, parsed.Farm.Name, p.Changes); err != nil {
 			return err
 		}
 		revision, err := tx.SaveFarm(ctx, parsed.Farm, text, by, was)
@@ -218,13 +226,15 @@ func leave(ctx context.Context, tx *store.Tx, farmName string, changes []plan.Ch
 		if ch.Do != plan.Release && ch.Do != plan.Forget {
 			continue
 		}
-		running, err := tx.RunningRollouts(ctx, farmName, ch.Name)
-		if err != nil {
-			return err
-		}
-		for _, r := range running {
-			if err := leaveTargets(ctx, tx, r, ch.Targets); err != nil {
+		for _, site := range ch.Sites() {
+			running, err := tx.RunningRollouts(ctx, farmName, site)
+			if err != nil {
 				return err
+			}
+			for _, r := range running {
+				if err := leaveTargets(ctx, tx, r, ch.Targets); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -269,7 +279,9 @@ func touched(f farm.Farm, changes []plan.Change) []string {
 				concerned[s.Name] = true
 			}
 		default:
-			concerned[ch.Name] = true
+			for _, site := range ch.Sites() {
+				concerned[site] = true
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(concerned))

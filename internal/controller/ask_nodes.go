@@ -20,6 +20,7 @@ type NodeStatus struct {
 	Targets int               `json:"targets"`
 	InStep  int               `json:"in_step" doc:"targets seen to serve what they should"`
 	Trouble []string          `json:"trouble,omitempty"`
+	Agent   *AgentStatus      `json:"agent,omitempty" doc:"of a node that has one in farm.yaml"`
 }
 
 // A TargetStatus is one line about a target.
@@ -57,8 +58,13 @@ func (c *Controller) Nodes(ctx context.Context, farmName string) (all []NodeStat
 		if err != nil {
 			return err
 		}
+		agents, err := c.agentStatuses(ctx, tx, f)
+		if err != nil {
+			return err
+		}
 		for _, n := range f.Nodes {
 			s := nodeStatus(n, on)
+			s.Agent = agents[n.Name]
 			if s.Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
 				return err
 			}
@@ -101,7 +107,7 @@ func targets(ctx context.Context, tx *store.Tx, farmName, site string) ([]Target
 }
 
 func versionsOf(ctx context.Context, tx *store.Tx, farmName, site string) (map[string]farm.Version, error) {
-	all, err := tx.Versions(ctx, farmName, site)
+	all, err := everHeld(ctx, tx, farmName, site)
 	byID := map[string]farm.Version{}
 	for _, v := range all {
 		byID[v.ID] = v

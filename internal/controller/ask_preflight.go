@@ -54,10 +54,11 @@ func (c *Controller) Preflight(ctx context.Context, farmName, site string, exter
 func (c *Controller) preflightOf(ctx context.Context, farmName, name string) (preflight, error) {
 	p := preflight{c: c, farm: farmName, site: name, seed: store.NewID("pre")}
 	err := c.Store.View(ctx, func(tx *store.Tx) error {
-		site, err := tx.Site(ctx, farmName, name)
+		sites, err := sitesNamed(ctx, tx, farmName, name)
 		if err != nil {
 			return err
 		}
+		site := sites[0]
 		p.whole, p.names, p.validations = site, site.Names, site.Validations
 		return p.read(ctx, tx, site.Issuer)
 	})

@@ -39,10 +39,19 @@ func (c *Controller) Progress(ctx context.Context, farmName string, sites ...str
 }
 
 func progress(ctx context.Context, tx *store.Tx, farmName, name string) (p Progress, err error) {
-	site, err := tx.Site(ctx, farmName, name)
+	sites, err := sitesNamed(ctx, tx, farmName, name)
 	if err != nil {
 		return p, err
 	}
+	if sites[0].Name != name {
+		return groupProgress(ctx, tx, farmName, name, sites)
+	}
+	return oneProgress(ctx, tx, farmName, sites[0])
+}
+
+// oneProgress is what one site is busy with.
+func oneProgress(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) (p Progress, err error) {
+	name := site.Name
 	d, err := detail(ctx, tx, farmName, site)
 	if err != nil {
 		return p, err
@@ -63,6 +72,9 @@ func progress(ctx context.Context, tx *store.Tx, farmName, name string) (p Progr
 		if busy || err != nil {
 			return p, err
 		}
+	}
+	if waits, err := p.ofWait(ctx, tx, farmName, site); err != nil || waits {
+		return p, err
 	}
 	busy, err := p.ofRevocations(ctx, tx, farmName, d.Versions)
 	p.Rest = err == nil && !busy && !p.ofCompromise(d)

@@ -93,7 +93,7 @@ func (r Revoking) mayGo(site string, force bool) error {
 
 // revocable finds the version that is meant, and refuses one that is needed.
 func revocable(ctx context.Context, tx *store.Tx, farmName, site, name string) (v farm.Version, err error) {
-	if _, err := tx.Site(ctx, farmName, site); err != nil {
+	if err := ofSite(ctx, tx, farmName, site); err != nil {
 		return v, err
 	}
 	versions, err := tx.Versions(ctx, farmName, site)
@@ -176,7 +176,7 @@ func needed(ctx context.Context, tx *store.Tx, v farm.Version) (why string, err 
 // neededAt says who of a version's own site needs it.
 func neededAt(ctx context.Context, tx *store.Tx, v farm.Version) (why string, err error) {
 	short := farm.Short(leafOf(v))
-	places, err := tx.Places(ctx, v.Farm, v.Site)
+	places, err := everOf(ctx, tx, v.Farm, v.Site)
 	if err != nil {
 		return "", err
 	}

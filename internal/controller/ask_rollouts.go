@@ -37,10 +37,20 @@ func findRollout(ctx context.Context, tx *store.Tx, farmName, idOrSite string) (
 		return r, err
 	}
 	all, err := tx.Rollouts(ctx, farmName, idOrSite, 1)
-	if err != nil || len(all) == 0 {
-		return r, errors.Join(err, fmt.Errorf("rollout of %s: %w", idOrSite, store.ErrNotFound))
+	if err != nil {
+		return r, err
 	}
-	return all[0], nil
+	members, err := tx.Members(ctx, farmName, idOrSite)
+	if err != nil {
+		return r, err
+	}
+	if r, err = newestOf(ctx, tx, farmName, members); err == nil && r.ID == "" && len(all) > 0 {
+		r = all[0]
+	}
+	if err == nil && r.ID == "" {
+		err = fmt.Errorf("rollout of %s: %w", idOrSite, store.ErrNotFound)
+	}
+	return r, err
 }
 
 // The words that a person may say to a rollout that runs.
@@ -54,6 +64,17 @@ const (
 // Tell says a word to a running rollout. Wave names the wave to approve; empty:
 // the next that waits.
 func (c *Controller) Tell(ctx context.Context, farmName, idOrSite, word, wave, by string) (r farm.Rollout, err error) {
+	names, err := c.namesOf(ctx, farmName, idOrSite)
+	if err == nil && names[0] != idOrSite {
+		return c.tellAll(ctx, farmName, names, word, wave, by)
+	}
+	if unlessGone(err) != nil {
+		return r, err
+	}
+	return c.tellOne(ctx, farmName, idOrSite, word, wave, by)
+}
+
+func (c *Controller) tellOne(ctx context.Context, farmName, idOrSite, word, wave, by string) (r farm.Rollout, err error) {
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
 		if r, err = findRollout(ctx, tx, farmName, idOrSite); err != nil {
 			return err
@@ -157,34 +178,55 @@ func obey(r *farm.Rollout, word, wave, by string) error {
 // Undo brings the version before the newest one back to every target of a site,
 // as a rollout of its own.
 func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error {
+	names, err := c.namesOf(ctx, farmName, site)
+	if err != nil {
+		return err
+	}
+	return each(names, func(name string) error { return c.undoOne(ctx, farmName, name, by) })
+}
+
+func (c *Controller) undoOne(ctx context.Context, farmName, site, by string) error {
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
 		if running, err := tx.RunningRollouts(ctx, farmName, site); err != nil || len(running) > 0 {
 			return errors.Join(err, refuseIf(len(running) > 0, "a rollout of "+site+" runs", "`certfarm rollout abort "+site+"` puts everything back"))
 		}
-		versions, err := tx.Versions(ctx, farmName, site)
+		versions, err := waysBack(ctx, tx, farmName, site)
 		if err != nil {
 			return err
 		}
-		var good []farm.Version
-		for _, v := range versions {
-			if v.State == farm.VersionGood && v.HasKeys() && tx.Now().Before(v.NotAfter()) {
-				good = append(good, v)
-			}
+		back := servable(versions, tx.Now())
+		if len(back) < 2 {
+			return &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one; a change of strategy is undone by applying the farm.yaml from before"}
 		}
-		if len(good) < 2 {
-			return &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one"}
-		}
-		if err := withdraw(ctx, tx, good[0], by); err != nil {
+		to, err := withdrawUpTo(ctx, tx, versions, back[1], by)
+		if err != nil {
 			return err
 		}
 		if err := tell(ctx, tx, farm.Event{
-			Farm: farmName, Kind: "rollout.undo", Site: site, Version: good[1].ID, Actor: by,
-			Text: fmt.Sprintf("%s brings version %s back", by, farm.Short(leafOf(good[1]))),
+			Farm: farmName, Kind: "rollout.undo", Site: site, Version: to.ID, Actor: by,
+			Text: fmt.Sprintf("%s brings version %s back", by, farm.Short(leafOf(to))),
 		}); err != nil {
 			return err
 		}
 		return arm(ctx, tx, farmName, "check", site, tx.Now())
 	})
+}
+
+// withdrawUpTo withdraws the good versions that are newer than one of them, which is
+// brought back: one that was never everywhere among them, too.
+func withdrawUpTo(ctx context.Context, tx *store.Tx, versions []farm.Version, id, by string) (to farm.Version, err error) {
+	for _, v := range versions { // newest first
+		if v.ID == id {
+			return v, nil
+		}
+		if v.State != farm.VersionGood {
+			continue
+		}
+		if err := withdraw(ctx, tx, v, by); err != nil {
+			return to, err
+		}
+	}
+	return to, fmt.Errorf("version %s: %w", id, store.ErrNotFound)
 }
 
 // withdraw marks a version that a person undid, and forgets that it was to be

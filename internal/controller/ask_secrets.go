@@ -81,6 +81,9 @@ func (c *Controller) Import(ctx context.Context, farmName, siteName string, chai
 		return v, err
 	}
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		if err := onlyOne(ctx, tx, farmName, siteName, "one certificate cannot be that of all"); err != nil {
+			return err
+		}
 		site, err := tx.Site(ctx, farmName, siteName)
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +19,7 @@ type SiteStatus struct {
 	Health    string    `json:"health" enum:"healthy,progressing,degraded,missing"`
 	Names     []string  `json:"names"`
 	Issuer    string    `json:"issuer"`
+	Fallbacks []string  `json:"fallbacks,omitempty" doc:"issuers that are asked in turn when that one cannot issue in time"`
 	Version   string    `json:"version,omitempty" doc:"fingerprint of the first leaf that the targets should hold"`
 	NotAfter  time.Time `json:"not_after,omitzero"`
 	Next      time.Time `json:"next,omitzero" doc:"when the certificate is looked at or renewed next"`
@@ -27,6 +27,8 @@ type SiteStatus struct {
 	Targets   int       `json:"targets"`
 	InStep    int       `json:"in_step" doc:"targets seen to serve what they should"`
 	Rollout   string    `json:"rollout,omitempty" doc:"the one that runs"`
+	Of        string    `json:"of,omitempty" doc:"the site in farm.yaml that it is one node's part of (strategy per-node)"`
+	Waits     string    `json:"waits,omitempty" doc:"of a node's part: why it waits for those that go first"`
 	Attention []string  `json:"attention,omitempty" doc:"what asks for a person, in words"`
 }
 
@@ -40,6 +42,7 @@ type SiteDetail struct {
 	Rollouts    []farm.Rollout   `json:"rollouts"`
 	Events      []farm.Event     `json:"events"`
 	Policy      farm.Policy      `json:"policy"`
+	Members     []SiteStatus     `json:"members,omitempty" doc:"of a site with strategy per-node: each node's part, in the order in which they go"`
 }
 
 // Sites lists sites by name, after a name, at most limit (0: 100).
@@ -67,11 +70,15 @@ func (c *Controller) Sites(ctx context.Context, farmName, after string, limit in
 // Describe tells everything about a site.
 func (c *Controller) Describe(ctx context.Context, farmName, name string) (d SiteDetail, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		site, err := tx.Site(ctx, farmName, name)
+		sites, err := sitesNamed(ctx, tx, farmName, name)
 		if err != nil {
 			return err
 		}
-		if d, err = detail(ctx, tx, farmName, site); err != nil {
+		if sites[0].Name != name {
+			d, err = groupDetail(ctx, tx, farmName, name, sites)
+			return err
+		}
+		if d, err = detail(ctx, tx, farmName, sites[0]); err != nil {
 			return err
 		}
 		if d.Orders, err = tx.Orders(ctx, farmName, store.OrderQuery{Site: name, Limit: 10}); err != nil {
@@ -88,12 +95,18 @@ func (c *Controller) Describe(ctx context.Context, farmName, name string) (d Sit
 
 func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) (d SiteDetail, err error) {
 	d.Policy = site.Policy
-	d.Name, d.Names, d.Issuer = site.Name, site.Names, site.Issuer
+	d.Name, d.Names, d.Issuer, d.Fallbacks = site.Name, site.Names, site.Issuer, site.Fallbacks
 	if d.Certificate, err = tx.Certificate(ctx, farmName, site.Name); err != nil {
 		return d, err
 	}
 	if d.Versions, err = tx.Versions(ctx, farmName, site.Name); err != nil {
 		return d, err
+	}
+	if site.Member != nil {
+		d.Of = site.Member.Of
+		if d.Waits, err = tx.Word(ctx, farmName, wordWaits+site.Name); err != nil {
+			return d, err
+		}
 	}
 	if d.Places, err = tx.Places(ctx, farmName, site.Name); err != nil {
 		return d, err
@@ -106,7 +119,11 @@ func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) 
 		d.Rollout = running[0].ID
 	}
 	d.Next, d.Verdict = d.Certificate.Next, d.Certificate.Verdict
-	d.judge(tx.Now())
+	before, err := heldBefore(ctx, tx, farmName, site.Name)
+	if err != nil {
+		return d, err
+	}
+	d.judge(before, tx.Now())
 	if d.Certificate.Intent == "" {
 		return d, nil
 	}
@@ -114,9 +131,9 @@ func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) 
 }
 
 // judge fills in what the rows together say.
-func (d *SiteDetail) judge(now time.Time) {
+func (d *SiteDetail) judge(before []farm.Version, now time.Time) {
 	versions := map[string]farm.Version{}
-	for _, v := range d.Versions {
+	for _, v := range slices.Concat(before, d.Versions) {
 		versions[v.ID] = v
 	}
 	d.Sync, d.Health = "in-sync", "healthy"
@@ -220,18 +237,20 @@ func (d *SiteDetail) ofAbort(v farm.Version) {
 
 // ofAccount says whether the CA keeps the whole account waiting.
 func (d *SiteDetail) ofAccount(ctx context.Context, tx *store.Tx, farmName string) error {
-	i, err := tx.Issuer(ctx, farmName, d.Issuer)
-	if err != nil {
-		return err
+	for _, name := range append([]string{d.Issuer}, d.Fallbacks...) {
+		i, err := tx.Issuer(ctx, farmName, name)
+		if err != nil {
+			return err
+		}
+		a, err := tx.Account(ctx, farmName, i.Name, i.Directory)
+		if err := unlessGone(err); err != nil {
+			return err
+		}
+		if a.HoldUntil.After(tx.Now()) {
+			d.Attention = append(d.Attention, "issuer "+i.Name+" waits until "+a.HoldUntil.UTC().Format("2006-01-02 15:04 MST")+": "+a.HoldWhy)
+		}
 	}
-	a, err := tx.Account(ctx, farmName, i.Name, i.Directory)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err == nil && a.HoldUntil.After(tx.Now()) {
-		d.Attention = append(d.Attention, "issuer "+i.Name+" waits until "+a.HoldUntil.UTC().Format("2006-01-02 15:04 MST")+": "+a.HoldWhy)
-	}
-	return err
+	return nil
 }
 
 // inStep reports that every endpoint was last seen to serve what the target
@@ -254,23 +273,33 @@ func inStep(p farm.Place, versions map[string]farm.Version) bool {
 // heard of yet, since a preflight holds it, is tried again at once.
 func (c *Controller) Renew(ctx context.Context, farmName, site, by string) error {
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Site(ctx, farmName, site); err != nil {
-			return err
-		}
-		cert, err := tx.Certificate(ctx, farmName, site)
+		sites, err := sitesNamed(ctx, tx, farmName, site)
 		if err != nil {
 			return err
 		}
-		if cert.Intent != "" {
-			err = hurry(ctx, tx, farmName, cert.Intent)
-		} else {
-			err = tx.SetWord(ctx, farmName, wordRenew+site, by)
+		for _, s := range sites {
+			if err := renewOne(ctx, tx, farmName, s.Name, by); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		return goOn(ctx, tx, farmName, site)
+		return nil
 	})
+}
+
+func renewOne(ctx context.Context, tx *store.Tx, farmName, site, by string) error {
+	cert, err := tx.Certificate(ctx, farmName, site)
+	if err != nil {
+		return err
+	}
+	if cert.Intent != "" {
+		err = hurry(ctx, tx, farmName, cert.Intent)
+	} else {
+		err = tx.SetWord(ctx, farmName, wordRenew+site, by)
+	}
+	if err != nil {
+		return err
+	}
+	return goOn(ctx, tx, farmName, site)
 }
 
 // goOn checks a site now of which a person has said what is to be served: what was
@@ -315,7 +344,19 @@ type Verified struct {
 }
 
 // Verify asks every endpoint of a site now what it serves. It writes nothing.
-func (c *Controller) Verify(ctx context.Context, farmName, site string) ([]Verified, error) {
+func (c *Controller) Verify(ctx context.Context, farmName, site string) (all []Verified, err error) {
+	names, err := c.namesOf(ctx, farmName, site)
+	for _, name := range names {
+		some, err := c.verifyOne(ctx, farmName, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, err
+}
+
+func (c *Controller) verifyOne(ctx context.Context, farmName, site string) ([]Verified, error) {
 	w, err := c.watched(ctx, farmName, site)
 	if err != nil {
 		return nil, err

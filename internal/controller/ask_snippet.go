@@ -55,22 +55,15 @@ func (c *Controller) Snippet(ctx context.Context, farmName, name string, ask Sni
 // be proven by DNS, and the CAA records that pin who may issue for them.
 func (c *Controller) SnippetDNS(ctx context.Context, farmName, name string) (snippet.Snippet, error) {
 	p, err := c.preflightOf(ctx, farmName, name)
-	if err == nil {
-		err = p.withKey(ctx)
-	}
 	if err != nil {
 		return snippet.Snippet{}, err
 	}
 	site := p.whole
-	pin := snippet.Pin{Account: p.account.URL}
-	if all, err := p.identities(ctx); err == nil && len(all) > 0 {
-		pin.Issuer = all[0] // without it nothing can be pinned, and the rest is still of use
-	}
 	asks, err := delegations(p, site)
 	if err != nil {
 		return snippet.Snippet{}, err
 	}
-	who := snippet.DNSAsk{Pin: pin, Pinned: site.Names}
+	who := snippet.DNSAsk{Pinned: site.Names}
 	for _, name := range site.Names {
 		m := farm.ValidationOf(site.Validations, name).Method
 		if !slices.Contains(who.Methods, m) {
@@ -80,10 +73,31 @@ func (c *Controller) SnippetDNS(ctx context.Context, farmName, name string) (sni
 			who.Persist, who.Names = true, append(who.Names, name)
 		}
 	}
-	if pin.Issuer != "" || len(asks) == 0 {
-		asks = append(asks, who)
+	for n, issuer := range site.Issuers() {
+		if err := c.Store.View(ctx, func(tx *store.Tx) error { return p.read(ctx, tx, issuer) }); err != nil {
+			return snippet.Snippet{}, err
+		}
+		if who.Pin, err = p.pin(ctx); err != nil {
+			return snippet.Snippet{}, err
+		}
+		if who.Pin.Issuer != "" || n == 0 && len(asks) == 0 {
+			asks = append(asks, who)
+		}
 	}
 	return recordsOf(asks)
+}
+
+// pin is what a zone may be restricted to: a CA and our account there. Without the CA's
+// name nothing can be pinned, and the rest is still of use.
+func (p *preflight) pin(ctx context.Context) (pin snippet.Pin, err error) {
+	if err := p.withKey(ctx); err != nil {
+		return pin, err
+	}
+	pin.Account = p.account.URL
+	if all, err := p.identities(ctx); err == nil && len(all) > 0 {
+		pin.Issuer = all[0]
+	}
+	return pin, nil
 }
 
 // recordsOf is the records of several asks as one text.

@@ -96,6 +96,11 @@ type Registrar interface {
 	// ChangeKey gives the account another key (PEM, PKCS#8; RFC 8555 §7.3.5). One
 	// that it has already is no error.
 	ChangeKey(ctx context.Context, to farm.Secret) error
+	// Deactivate ends the account for good (RFC 8555 §7.3.6).
+	Deactivate(ctx context.Context) error
+	// Forget has the CA trust a proof no more, by its authorization's URL (RFC 8555
+	// §7.5.2).
+	Forget(ctx context.Context, authz string) error
 }
 
 // IssuerConfig is what making an issuer takes.
@@ -121,6 +126,7 @@ type Controller struct {
 	kinds  map[string]kind
 	issued *issuers
 	keys   atomic.Pointer[secret.Keyring] // Config.Keys, until a rekey
+	agents *agents                        // of nodes: what is at hand of them
 	tests  sync.Map                       // targets that are tried now: two trials of one would meet in its shadow place
 }
 
@@ -145,9 +151,11 @@ func New(c Config) *Controller {
 	c.Pace = c.Pace.orDefaults()
 	ctl := &Controller{Config: c, issued: newIssuers()}
 	ctl.keys.Store(c.Keys)
+	ctl.agents = ctl.newAgents()
 	ctl.kinds = map[string]kind{
 		"check":      {ctl.workCheck, ctl.applyCheck},
 		"grant":      {nil, ctl.applyGrant},
+		"replace":    {nil, ctl.applyReplace},
 		"account":    {ctl.workAccount, ctl.applyAccount},
 		"revoke":     {ctl.workRevoke, ctl.applyRevoke},
 		"compromise": {ctl.workCompromise, ctl.applyCompromise},
@@ -159,6 +167,8 @@ func New(c Config) *Controller {
 		"look":       {ctl.workLook, ctl.applyLook},
 		"records":    {ctl.workRecords, ctl.applyRecords},
 		"rollover":   {ctl.workRollover, ctl.applyRollover},
+		"exposed":    {ctl.workExposed, ctl.applyExposed},
+		"forget":     {ctl.workForget, ctl.applyForget},
 		"notify":     {ctl.workNotify, ctl.applyNotify},
 		"expire":     {nil, ctl.applyExpire},
 	}

@@ -20,6 +20,19 @@ func (c *Controller) open(ctx context.Context, a *act) (err error) {
 // deployer makes what installs on a target, over the line to its node if it has one.
 // The lease is the zero one where nothing is to be changed.
 func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target, lease deploy.Lease) (deploy.Deployer, error) {
+	if t.Node != "" {
+		n, err := c.Node(ctx, farmName, t.Node)
+		if err != nil {
+			return nil, err
+		}
+		if decides(n) {
+			d, err := c.remotely(ctx, farmName, n, t, lease)
+			if err != nil {
+				return nil, err
+			}
+			return c.drained(ctx, farmName, t.Node, drain.Setup{Inner: d, Look: c.looker(farmName, t)})
+		}
+	}
 	s, err := c.setup(ctx, farmName, t)
 	if err != nil {
 		return nil, err
@@ -34,31 +47,41 @@ func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Targe
 
 // setup is what a target's deployer is made of.
 func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) (deploy.Setup, error) {
-	s := deploy.Setup{Secrets: map[string]farm.Secret{}, Records: deploy.Records{
+	s := deploy.Setup{Records: deploy.Records{
 		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
 			return c.bundle(ctx, farmName, t.Site, leaf)
 		},
-	}, Look: c.looker(farmName, t), Command: c.Command}
+	}, Look: c.looker(farmName, t), Command: c.Command, Target: t.Name, Readers: t.ReadBy, Looks: c.lookerOf(farmName)}
 	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
+		s.Node = c.readerOf(farmName)
 		settings, err := c.settings(ctx, farmName)
 		if err != nil {
 			return s, err
 		}
 		s.Proxy = settings.Proxy
 	}
-	for name, ref := range t.Secrets {
-		var err error
-		if s.Secrets[name], err = c.Secret(ctx, farmName, ref); err != nil {
-			return s, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
-		}
+	var err error
+	if s.Secrets, err = c.secretsOf(ctx, farmName, t); err != nil {
+		return s, err
 	}
 	if t.Node != "" {
-		var err error
 		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
+}
+
+// secretsOf are a target's secrets by its kind's name for them.
+func (c *Controller) secretsOf(ctx context.Context, farmName string, t farm.Target) (map[string]farm.Secret, error) {
+	all := map[string]farm.Secret{}
+	for name, ref := range t.Secrets {
+		var err error
+		if all[name], err = c.Secret(ctx, farmName, ref); err != nil {
+			return nil, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
+		}
+	}
+	return all, nil
 }
 
 func (c *Controller) settings(ctx context.Context, farmName string) (s store.Settings, err error) {
@@ -69,9 +92,31 @@ func (c *Controller) settings(ctx context.Context, farmName string) (s store.Set
 	return s, err
 }
 
+// readerOf opens the lines to nodes that read a target, on which its kind may work,
+// too. One that a person holds is as one that is switched off: nothing is changed on it.
+func (c *Controller) readerOf(farmName string) func(context.Context, string) (host.Host, error) {
+	return func(ctx context.Context, name string) (host.Host, error) {
+		var held string
+		err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
+			held, err = tx.Word(ctx, farmName, wordHeld+name)
+			return err
+		})
+		if err == nil && held != "" {
+			err = fmt.Errorf("it is held by %s: %w", held, host.ErrUnreachable)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return c.Host(ctx, farmName, name)
+	}
+}
+
 // Host opens the line to a node.
 func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
 	node, err := c.Node(ctx, farmName, name)
+	if err == nil {
+		err = refuseOwn(node)
+	}
 	if err != nil {
 		return nil, err
 	}

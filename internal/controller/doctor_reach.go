@@ -84,6 +84,9 @@ func askAll(ctx context.Context, all []inquiry) []CheckupResult {
 
 // reachNode opens the line to a node and lists its root, which every login may.
 func (c *Controller) reachNode(ctx context.Context, farmName string, n farm.Node) (string, error) {
+	if decides(n) {
+		return c.reachOwn(ctx, farmName, n)
+	}
 	h, err := c.Host(ctx, farmName, n.Name)
 	if err != nil {
 		return "", err

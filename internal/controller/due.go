@@ -2,7 +2,6 @@ package controller
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -31,8 +30,12 @@ type standing struct {
 	good    farm.Version // the newest that may be rolled out by itself; may be none
 	newest  farm.Version // the newest that was neither withdrawn nor revoked by a person
 	asked   string       // the person who wants it renewed now
-	profile string
-	undone  time.Time // when a person undid a version; zero: nobody did
+	issuer  farm.Issuer  // that is asked for the next one; the site's first, until another is chosen
+	profile string       // that it is asked for
+	unseen  bool         // nobody looked yet what bars its issuers
+	undone  time.Time    // when a person undid a version; zero: nobody did
+	ahead   string       // of a member: who comes after it and is due
+	held    farm.Version // of a member without a version of its own: what its targets hold from before its strategy changed
 }
 
 // stand reads what is known of a site's certificate.
@@ -49,17 +52,17 @@ func stand(ctx context.Context, tx *store.Tx, farmName, name string) (s standing
 	if s.undone, err = undoneAt(ctx, tx, farmName, name); err != nil {
 		return s, err
 	}
-	issuer, err := tx.Issuer(ctx, farmName, s.site.Issuer)
+	first, err := tx.Issuer(ctx, farmName, s.site.Issuer)
 	if err != nil {
 		return s, err
 	}
-	s.profile = cmp.Or(s.site.Profile, issuer.Profile)
+	s.askAt(first)
 	versions, err := tx.Versions(ctx, farmName, name)
 	if err != nil {
 		return s, err
 	}
 	s.choose(versions)
-	return s, nil
+	return s, s.asMember(ctx, tx)
 }
 
 // choose takes the versions that count from all of a site, newest first.
@@ -86,7 +89,11 @@ func (s standing) lastSafe() time.Time {
 	if s.compromised() {
 		return s.cert.Due
 	}
-	return renew.LastSafe(s.good, renew.CourseOf(s.site))
+	v := s.good
+	if v.ID == "" {
+		v = s.held
+	}
+	return renew.LastSafe(v, renew.CourseOf(s.site))
 }
 
 func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time.Time, err error) {
@@ -105,7 +112,16 @@ func (s standing) facts() renew.Facts {
 	f := renew.Facts{
 		Site: s.site.Name, Have: s.newest, Suggest: s.cert.ARI,
 		Course: renew.CourseOf(s.site),
-		Want:   renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Profile: s.profile},
+		Want:   renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Others: s.site.Fallbacks, Profile: s.profile},
+	}
+	if slices.Contains(s.site.Fallbacks, s.newest.Issuer) {
+		f.Want.Profile = s.newest.Profile // each issuer has profiles of its own: another is no reason to order
+	}
+	if r := s.cert.Replace; r != nil && r.Version == s.newest.ID {
+		f.Replace, f.From = r.Why, r.At
+	}
+	if s.ahead != "" {
+		f.Asked = s.ahead + " comes after it and is due"
 	}
 	if s.asked != "" {
 		f.Asked = s.asked + " asked for it"
@@ -121,25 +137,30 @@ func (s *standing) allow(ctx context.Context, tx *store.Tx) (budget.Answer, erro
 		return budget.Answer{Again: again, Why: "a version was undone at " + s.undone.UTC().Format(time.RFC3339) +
 			"; a new one is ordered a day later, or at once with `certfarm renew " + s.site.Name + "`"}, nil
 	}
-	issuer, err := tx.Issuer(ctx, s.cert.Farm, s.site.Issuer)
-	if err != nil {
-		return budget.Answer{}, err
-	}
-	limits := budget.LimitsOf(issuer)
-	orders, err := s.before(ctx, tx, max(budget.Span, limits.Names.Per))
-	if err != nil {
-		return budget.Answer{}, err
-	}
-	lastSafe := s.lastSafe()
-	answer := budget.Allow(s.past(orders), budget.Ask{
-		Issuer: s.site.Issuer, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
-		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe), Limit: limits.Names,
-	}, tx.Now())
-	if !answer.OK {
+	answer, err := s.ceiling(ctx, tx)
+	if err != nil || !answer.OK {
 		s.cert.Turn = nil
+		return answer, err
+	}
+	return s.takeTurn(ctx, tx, s.issuer)
+}
+
+// ceiling asks whether the issuer may be sent the orders of one more version for the
+// site's names.
+func (s standing) ceiling(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
+	limits := budget.LimitsOf(s.issuer)
+	orders, err := s.before(ctx, tx, spanOf(s.site, limits))
+	if err != nil {
+		return budget.Answer{}, err
+	}
+	if answer := s.share(orders, limits, tx.Now()); !answer.OK {
 		return answer, nil
 	}
-	return s.takeTurn(ctx, tx, issuer)
+	lastSafe := s.lastSafe()
+	return budget.Allow(s.past(s.own(orders)), budget.Ask{
+		Issuer: s.issuer.Name, Names: s.site.Names, Orders: len(s.site.KeyTypes), Forced: s.asked != "",
+		Pause: renew.Between(s.cert.Due, lastSafe, tx.Now()), Late: !lastSafe.IsZero() && !tx.Now().Before(lastSafe), Limit: limits.Names,
+	}, tx.Now()), nil
 }
 
 // gave reports that a version has the leaf of an order, whose key may be erased since.
@@ -163,7 +184,7 @@ func (s *standing) past(orders []farm.Order) (past []budget.Past) {
 // before is the orders that count for the site's next ones: those of its slot,
 // whichever site had them, and its own, which may have been for another profile.
 func (s standing) before(ctx context.Context, tx *store.Tx, span time.Duration) ([]farm.Order, error) {
-	slot := store.Slot(farm.Order{Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile})
+	slot := store.Slot(farm.Order{Issuer: s.issuer.Name, Names: s.site.Names, Profile: s.profile})
 	var all []farm.Order
 	for _, q := range []store.OrderQuery{{Slot: slot}, {Site: s.site.Name}} {
 		q.Since = tx.Now().Add(-span)
@@ -182,14 +203,15 @@ func (s standing) before(ctx context.Context, tx *store.Tx, span time.Duration) 
 }
 
 // replaces is the ARI id of the leaf that a new one of the same key type takes
-// the place of (RFC 9773 §5); empty where there is none, or it was imported.
+// the place of (RFC 9773 §5); empty where there is none, it was imported, or another
+// CA issued it, which alone knows it.
 func (s standing) replaces(kind farm.KeyType) string {
 	old := s.good
 	if s.compromised() {
 		old = s.newest
 	}
 	i := slices.IndexFunc(old.Leaves, func(l farm.Leaf) bool { return l.KeyType == kind })
-	if i < 0 || old.Issuer == "" {
+	if i < 0 || old.Issuer != s.issuer.Name {
 		return ""
 	}
 	block, _ := pem.Decode(old.Leaves[i].Chain)

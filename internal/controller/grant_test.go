@@ -68,7 +68,7 @@ func (q *queue) update(f func(context.Context, *store.Tx) error) {
 func (q *queue) run() {
 	q.t.Helper()
 	apply := func(ctx context.Context, tx *store.Tx, f farm.Finished) error {
-		if f.Job.Kind != "check" && f.Job.Kind != "grant" {
+		if f.Job.Kind != "check" && f.Job.Kind != "grant" && f.Job.Kind != "replace" {
 			return nil
 		}
 		return q.apply(ctx, tx, f)
@@ -180,7 +180,7 @@ func TestWhoNeedNotQueue(t *testing.T) {
 	if got := q.ordered(); !slices.Equal(got, q.asc[2:]) {
 		t.Errorf("at once %v, want the one that a person asked for", got)
 	}
-	s := standing{site: farm.Site{Issuer: "ca"}, newest: farm.Version{ID: "v", Issuer: "ca", Leaves: []farm.Leaf{{Fingerprint: "f"}}}}
+	s := standing{site: farm.Site{Issuer: "ca"}, issuer: farm.Issuer{Name: "ca"}, newest: farm.Version{ID: "v", Issuer: "ca", Leaves: []farm.Leaf{{Fingerprint: "f"}}}}
 	s.site.Names, s.newest.Names = []string{"a.test"}, []string{"a.test"}
 	s.cert.ARI = farm.Suggestion{Leaf: "f", Start: q.now.Add(-time.Hour), End: q.now.Add(time.Hour)}
 	for at, want := range map[time.Duration]bool{-2 * time.Hour: false, 0: true, 2 * time.Hour: false} {

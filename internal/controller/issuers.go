@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
 	"github.com/certfarm/certfarm/internal/store"
@@ -108,11 +109,38 @@ func (c *Controller) workAccount(ctx context.Context, j farm.Job) farm.Result {
 	if row.URL != "" {
 		return farm.Result{}
 	}
+	if again, err := c.takeOpening(ctx, j.Farm, i); err != nil || !again.IsZero() {
+		row.HoldUntil, row.HoldWhy = again, "the CA allows "+budget.LimitsOf(i).Accounts.String()+" new accounts"
+		return farm.Result{Value: accounted{row: row}, Err: err, Again: again}
+	}
 	if row.URL, err = a.EnsureAccount(ctx); err != nil {
 		return c.held(j, row, err)
 	}
-	row.Status, row.HoldUntil, row.HoldWhy = "valid", time.Time{}, ""
+	row.Status, row.HoldUntil, row.HoldWhy, row.Silent, row.Failed = "valid", time.Time{}, "", time.Time{}, time.Time{}
 	return farm.Result{Value: accounted{row: row}}
+}
+
+// takeOpening takes one new account out of the CA's limit, before it is asked for:
+// what is asked for and answered by nobody counts, too. Again is when there is room;
+// zero: it is taken.
+func (c *Controller) takeOpening(ctx context.Context, farmName string, i farm.Issuer) (again time.Time, err error) {
+	limit := budget.LimitsOf(i).Accounts
+	if limit.Count == 0 {
+		return again, nil
+	}
+	word := "ledger " + i.Directory + " accounts"
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		full, err := bucket(ctx, tx, farmName, word)
+		if err != nil {
+			return err
+		}
+		var then time.Time
+		if then, again = budget.Take(limit, full, tx.Now()); !again.IsZero() {
+			return nil
+		}
+		return tx.SetWord(ctx, farmName, word, then.UTC().Format(time.RFC3339Nano))
+	})
+	return again, err
 }
 
 func (c *Controller) newAccountKey(farmName string, i farm.Issuer) (made accounted, err error) {
@@ -141,6 +169,10 @@ func (c *Controller) held(j farm.Job, row store.Account, err error) farm.Result 
 	row.URL, row.HoldUntil, row.HoldWhy = "", c.Now().Add(orderPause(j.Attempt)), err.Error()
 	if later, told := errors.AsType[*issue.Later](err); told {
 		row.HoldUntil, row.HoldWhy = later.Until, later.Err.Error()
+	} else {
+		if row.Failed = c.Now(); row.Silent.IsZero() {
+			row.Silent = row.Failed
+		}
 	}
 	return farm.Result{Value: accounted{row: row}, Err: err, Again: row.HoldUntil}
 }
@@ -154,6 +186,7 @@ func (c *Controller) applyAccount(ctx context.Context, tx *store.Tx, f farm.Fini
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	a.row.Exposed = was.Exposed // that may have changed meanwhile
 	if a.sealed != nil {
 		if err := tx.PutSealed(ctx, a.row.Farm, sealedAccount, a.row.Key.Sealed, a.sealed); err != nil {
 			return err

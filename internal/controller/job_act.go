@@ -253,7 +253,7 @@ func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(
 	}
 	answer.Error = plain(err, a)
 	answer.Fault = faultOf(err)
-	answer.Final, answer.Lost = errors.Is(err, host.ErrHostKey), errors.Is(err, host.ErrUnreachable)
+	answer.Final, answer.Lost = isFinal(err), errors.Is(err, host.ErrUnreachable)
 	answer.Leave = isStranger(err)
 	return answer
 }

@@ -7,13 +7,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/renew"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// A checked is what a check learned from the CA.
-type checked struct{ suggestion *farm.Suggestion }
+// A checked is what a check learned outside.
+type checked struct {
+	suggestion *farm.Suggestion
+	barred     map[string]string // issuers that may not issue for the site, and why; nil: nobody looked
+}
 
 // workCheck asks the CA when it wants a site's newest version renewed, where
 // that is due to be asked.
@@ -29,11 +33,16 @@ func (c *Controller) workCheck(ctx context.Context, j farm.Job) farm.Result {
 	if err != nil {
 		return farm.Result{Err: err}
 	}
-	if s.newest.Issuer == "" || !renew.Due(s.facts(), c.Now()).Ask {
-		return farm.Result{Value: checked{}}
+	var v checked
+	if s.newest.Issuer != "" && renew.Due(s.facts(), c.Now()).Ask {
+		suggestion := c.suggest(ctx, j.Farm, s.newest)
+		v.suggestion = &suggestion
+		s.hear(v)
 	}
-	suggestion := c.suggest(ctx, j.Farm, s.newest)
-	return farm.Result{Value: checked{&suggestion}}
+	if len(s.site.Fallbacks) > 0 && s.cert.Intent == "" && renew.Due(s.facts(), c.Now()).Due {
+		v.barred = c.barred(ctx, j.Farm, s.site)
+	}
+	return farm.Result{Value: v}
 }
 
 // suggest asks for renewal information. A CA that does not answer suggests
@@ -68,8 +77,15 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 	}
 	if v, ok := f.Result.Value.(checked); ok {
 		s.hear(v)
+		s.unseen = v.barred == nil && len(s.site.Fallbacks) > 0
+		if err := s.together(ctx, tx, v); err != nil {
+			return err
+		}
 	}
 	if err := c.bring(ctx, tx, &s); err != nil {
+		return err
+	}
+	if err := s.replacedNow(ctx, tx); err != nil {
 		return err
 	}
 	if err := tx.PutCertificate(ctx, s.cert); err != nil || s.cert.Next.IsZero() {
@@ -79,8 +95,11 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 }
 
 // hear keeps what the CA suggests, unless it is about a version that is not the
-// newest any more.
+// newest any more, and which issuers may not issue.
 func (s *standing) hear(v checked) {
+	if v.barred != nil {
+		s.cert.Barred = v.barred
+	}
 	if v.suggestion != nil && v.suggestion.Leaf == leafOf(s.newest) {
 		s.cert.ARI = keepChoice(s.cert.ARI, *v.suggestion)
 	}
@@ -142,8 +161,15 @@ func keepChoice(was, is farm.Suggestion) farm.Suggestion {
 func (c *Controller) intendIfDue(ctx context.Context, tx *store.Tx, s *standing, due bool, before string) error {
 	if !due {
 		s.cert.Turn = nil
+		if err := s.waitsNoMore(ctx, tx); err != nil {
+			return err
+		}
 	}
 	if !due || s.cert.Intent != "" {
+		return nil
+	}
+	if s.unseen { // it became due while the check ran
+		s.cert.Next = tx.Now()
 		return nil
 	}
 	return c.intend(ctx, tx, s, before)
@@ -152,17 +178,29 @@ func (c *Controller) intendIfDue(ctx context.Context, tx *store.Tx, s *standing,
 // intend makes the orders that become the next version, one a key type, unless
 // the CA's limits say to wait.
 func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, before string) error {
+	if why, err := s.orderly(ctx, tx); err != nil || why != "" {
+		s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+why, tx.Now().Add(waitAgain)
+		return err
+	}
+	choice, err := s.turnTo(ctx, tx)
+	if err != nil {
+		return err
+	}
 	answer, err := s.allow(ctx, tx)
 	if err != nil {
 		return err
 	}
 	if !answer.OK {
-		s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+answer.Why, answer.Again
+		s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+answer.Why, sooner(answer.Again, choice.Switch)
 		return waits(ctx, tx, s.cert, before)
 	}
+	if err := tellChoice(ctx, tx, s.cert, s.site, choice); err != nil {
+		return err
+	}
 	o := farm.Order{
-		Farm: s.cert.Farm, Site: s.site.Name, Issuer: s.site.Issuer, Names: s.site.Names, Profile: s.profile,
+		Farm: s.cert.Farm, Site: s.site.Name, Issuer: s.issuer.Name, Names: s.site.Names, Profile: s.profile,
 		Validations: s.site.Validations, Intent: store.NewID("int"), State: farm.OrderNew, Created: tx.Now(), Updated: tx.Now(),
+		Exempt: s.exempt(budget.LimitsOf(s.issuer), tx.Now()),
 	}
 	for _, kind := range s.site.KeyTypes {
 		o.ID, o.KeyType, o.Replaces = store.NewID("ord"), kind, s.replaces(kind)
@@ -174,8 +212,10 @@ func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, befo
 		}
 	}
 	s.cert.Intent, s.cert.LastOrder, s.cert.Next = o.Intent, tx.Now(), time.Time{}
-	if err := tx.SetWord(ctx, o.Farm, wordRenew+s.site.Name, ""); err != nil {
-		return err
+	for _, word := range []string{wordRenew, wordAhead} {
+		if err := tx.SetWord(ctx, o.Farm, word+s.site.Name, ""); err != nil {
+			return err
+		}
 	}
 	return tell(ctx, tx, farm.Event{
 		Farm: o.Farm, Kind: "certificate.due", Site: o.Site,

@@ -46,8 +46,11 @@ func exposed(ctx context.Context, tx *store.Tx, farmName, site string) (x exposu
 // count adds what is left to do about one version.
 func (x *exposure) count(v farm.Version, now time.Time) {
 	for _, l := range v.Leaves {
-		if l.Key.Sealed != "" {
+		switch {
+		case l.Key.Sealed != "":
 			x.Keys++
+		case l.Key.Node != "":
+			x.Copies = append(x.Copies, "node "+l.Key.Node+", where it was made")
 		}
 	}
 	switch left := len(v.Unrevoked(now)); {
@@ -61,7 +64,7 @@ func (x *exposure) count(v farm.Version, now time.Time) {
 // places reads whether every target should hold another key, and where copies of
 // old ones are.
 func (x *exposure) places(ctx context.Context, tx *store.Tx, farmName, site string) error {
-	places, err := tx.Places(ctx, farmName, site)
+	places, err := everOf(ctx, tx, farmName, site)
 	if err != nil {
 		return err
 	}
@@ -74,11 +77,11 @@ func (x *exposure) places(ctx context.Context, tx *store.Tx, farmName, site stri
 		if p.Released {
 			continue
 		}
-		if !p.Purge.IsZero() {
+		if !p.Purge.IsZero() && p.Target.Site == site {
 			x.Copies = append(x.Copies, p.Target.Name)
 		}
 		old := func(v farm.Version) bool { return slices.Contains(p.Desired, v.ID) }
-		if len(p.Desired) == 0 || slices.ContainsFunc(x.bad, old) {
+		if len(p.Desired) == 0 && p.Target.Site == site || slices.ContainsFunc(x.bad, old) {
 			x.Replaced, x.Lacking = false, append(x.Lacking, p.Target.Name)
 		}
 	}
@@ -126,7 +129,19 @@ func (c *Controller) applyCompromise(ctx context.Context, tx *store.Tx, f farm.F
 		x.Looked, x.Serving, x.Answered, x.Endpoints = true, seen.By, seen.Answered, seen.Endpoints
 	}
 	next := renew.Flee(x.Exposure)
-	again := tx.Now()
+	again, err := c.flees(ctx, tx, &x, next)
+	if err != nil {
+		return err
+	}
+	if err := x.note(ctx, tx, next, seen); err != nil || next.Do == renew.Over {
+		return err
+	}
+	return arm(ctx, tx, f.Job.Farm, "compromise", f.Job.Subject, again)
+}
+
+// flees does what comes next, and says when to look again.
+func (c *Controller) flees(ctx context.Context, tx *store.Tx, x *exposure, next renew.Flight) (again time.Time, err error) {
+	again = tx.Now()
 	switch next.Do {
 	case renew.Revoke:
 		err = x.revoke(ctx, tx)
@@ -137,13 +152,10 @@ func (c *Controller) applyCompromise(ctx context.Context, tx *store.Tx, f farm.F
 			again = tx.Now().Add(c.Pace.Late)
 		}
 	}
-	if err != nil {
-		return err
+	if err == nil && next.Stage == farm.Erasing {
+		err = x.forget(ctx, tx)
 	}
-	if err := x.note(ctx, tx, next, seen); err != nil || next.Do == renew.Over {
-		return err
-	}
-	return arm(ctx, tx, f.Job.Farm, "compromise", f.Job.Subject, again)
+	return again, err
 }
 
 // note writes how far the journey is, and tells what changes.
@@ -208,6 +220,16 @@ func (x *exposure) revoke(ctx context.Context, tx *store.Tx) error {
 			}
 		}
 		if err := errors.Join(tx.PutVersion(ctx, v), arm(ctx, tx, v.Farm, "revoke", v.ID, tx.Now())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget has nodes erase the old keys that they hold.
+func (x *exposure) forget(ctx context.Context, tx *store.Tx) error {
+	for _, v := range x.bad {
+		if err := armForget(ctx, tx, v); err != nil {
 			return err
 		}
 	}

@@ -88,7 +88,7 @@ func allowed(l farm.Limits) string {
 // certificate within the window that the CA suggests (RFC 9773 §5).
 func (s standing) exempt(l farm.Limits, now time.Time) bool {
 	ari := s.cert.ARI
-	if l.Exempt != farm.ExemptARI || s.newest.ID == "" || s.newest.Issuer != s.site.Issuer || ari.Leaf != leafOf(s.newest) || now.Before(ari.Start) || now.After(ari.End) {
+	if l.Exempt != farm.ExemptARI || s.newest.ID == "" || s.newest.Issuer != s.issuer.Name || ari.Leaf != leafOf(s.newest) || now.Before(ari.Start) || now.After(ari.End) {
 		return false
 	}
 	shared := slices.ContainsFunc(s.site.Names, func(n string) bool { return slices.Contains(s.newest.Names, n) })

@@ -33,6 +33,7 @@ type glance struct {
 type looked struct {
 	glances []glance
 	tallies map[string]probe.Tally // by balancer address
+	behind  map[string]string      // what is wrong behind the edges, by address
 }
 
 // A watched site is what a look at it takes.
@@ -67,7 +68,7 @@ func (c *Controller) workLook(ctx context.Context, j farm.Job) farm.Result {
 		})
 	}
 	wg.Wait()
-	l.tallies = c.sample(ctx, w)
+	l.tallies, l.behind = c.sample(ctx, w), c.lookBehind(ctx, w)
 	return farm.Result{Value: l}
 }
 
@@ -101,7 +102,7 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 
 // know loads the site's versions, and the roots that they are judged by.
 func (w *watched) know(ctx context.Context, tx *store.Tx, farmName string) error {
-	versions, err := tx.Versions(ctx, farmName, w.site.Name)
+	versions, err := everHeld(ctx, tx, farmName, w.site.Name)
 	if err != nil {
 		return err
 	}

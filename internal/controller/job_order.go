@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/budget"
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
 	"github.com/certfarm/certfarm/internal/prove/http01"
@@ -30,7 +31,13 @@ type ordering struct {
 	siteGone  bool
 	observed  bool // the site is only looked at, for now
 	noAccount bool
-	unsent    bool // finalize was promised, and surely not sent
+	unsent    bool      // finalize was promised, and surely not sent
+	giveUp    string    // why another issuer is asked in place of the order's; empty: none is
+	turns     time.Time // when that is looked at again; zero: never
+	maker     farm.Node // that makes the key, where own
+	own       bool
+	lane      string // of the job
+	lease     deploy.Lease
 }
 
 // An ordered is what came of a step.
@@ -44,6 +51,7 @@ type ordered struct {
 	against   string   // what a preflight found wrong, where the CA is asked all the same
 	left      []string // what was put up and can never be taken away by us
 	uncleaned string   // why what was put up is not taken away yet
+	answered  answered // how the CA took the step
 }
 
 // workOrder does the one next step of an order.
@@ -64,7 +72,7 @@ func (c *Controller) workOrder(ctx context.Context, j farm.Job) farm.Result {
 	// The first run since finalize was promised: nothing was sent yet, and the CA
 	// need not be asked.
 	o.unsent = o.order.State == farm.OrderReady && j.Attempt == 1 && o.order.Tries == 0
-	return c.goAhead(ctx, o)
+	return o.inTime(c.goAhead(ctx, o))
 }
 
 // goAhead does the one next step of an order that has not ended, or waits for what
@@ -74,8 +82,12 @@ func (c *Controller) goAhead(ctx context.Context, o ordering) farm.Result {
 	switch {
 	case o.siteGone:
 		return c.failed(o, errors.New("the site is gone from farm.yaml"))
+	case o.giveUp != "":
+		return c.givenUp(o)
 	case o.order.Again.After(now):
 		return farm.Result{Again: o.order.Again}
+	case o.order.CSR == nil && o.own:
+		return c.requestFrom(ctx, o, o.maker)
 	case o.order.CSR == nil:
 		return c.request(o)
 	case o.account.HoldUntil.After(now):
@@ -115,7 +127,14 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if o.observed, err = observing(ctx, tx, j.Farm, o.order.Site); err != nil || o.observed {
 			return err
 		}
-		if err := o.atCA(ctx, tx); err != nil || o.order.State != farm.OrderNew {
+		if o.maker, o.own, err = keptAt(ctx, tx, j.Farm, o.site); err != nil {
+			return err
+		}
+		o.lane, o.lease = j.Lane, deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce}
+		if err := o.atCA(ctx, tx); err != nil {
+			return err
+		}
+		if err := o.overtaken(ctx, tx); err != nil || o.order.State != farm.OrderNew {
 			return err
 		}
 		return o.mayOpen(ctx, tx)
@@ -270,7 +289,7 @@ func (c *Controller) step(ctx context.Context, o ordering) farm.Result {
 	}
 	next, err := account.Step(ctx, ask, c.Now())
 	if err != nil {
-		return c.put(o, err)
+		return judged(c.put(o, err), howAnswered(err))
 	}
 	next.Account, next.Tries, next.Error, next.Finalize = o.account.URL, 0, "", o.order.Finalize
 	if next.State == farm.OrderAccepted && o.order.State == farm.OrderPresented {
@@ -287,7 +306,16 @@ func (c *Controller) step(ctx context.Context, o ordering) farm.Result {
 	if next.Again.After(again) {
 		again = next.Again
 	}
-	return farm.Result{Value: ordered{order: next}, Again: again}
+	return farm.Result{Value: ordered{order: next, answered: o.wellAgain()}, Again: again}
+}
+
+// judged adds to what came of a step how the CA took it.
+func judged(r farm.Result, how answered) farm.Result {
+	if v, ok := r.Value.(ordered); ok {
+		v.answered = how
+		r.Value = v
+	}
+	return r
 }
 
 // put records an error of the CA or of a solver: the order ends, waits as it was

@@ -114,7 +114,7 @@ func (c *Controller) staticRules(ctx context.Context, farmName string, i farm.Is
 					p.names = append(p.names, name)
 				}
 			}
-			if s.Issuer != i.Name || len(p.names) == 0 {
+			if !slices.Contains(s.Issuers(), i.Name) || len(p.names) == 0 {
 				continue
 			}
 			if err := p.read(ctx, tx, i.Name); err != nil {
@@ -154,13 +154,15 @@ func (c *Controller) workRollover(ctx context.Context, j farm.Job) farm.Result {
 	if err != nil {
 		return farm.Result{Err: err}
 	}
-	if err := a.ChangeKey(ctx, key); err != nil { // the answer may be lost: soon again, since orders wait
+	if err := a.ChangeKey(ctx, key); err != nil && givesUp(row, err) {
+		return c.newAccount(ctx, a, row)
+	} else if err != nil { // the answer may be lost: soon again, since orders wait
 		return farm.Result{Err: err, Again: c.Now().Add(min(time.Duration(j.Attempt)*slotWait, rolloverFor))}
 	}
 	old := row.Key.Sealed
 	row.Key, row.Thumbprint, row.Next, row.NextThumbprint = row.Next, row.NextThumbprint, farm.KeyRef{}, ""
 	row.HoldUntil, row.HoldWhy = time.Time{}, ""
-	return farm.Result{Value: rolledOver{row, old}}
+	return farm.Result{Value: rolledOver{row: row, old: old}}
 }
 
 // signing reports whether an order at an issuer is worked on now, and may be
@@ -190,14 +192,22 @@ func (c *Controller) signing(ctx context.Context, farmName, issuer string) (busy
 // A rolledOver is an account on the way to its next key; old is the sealed key that
 // it no longer has.
 type rolledOver struct {
-	row store.Account
-	old string
+	row  store.Account
+	old  string
+	gone *goneAccount // the account was given up with its key
 }
 
 func (c *Controller) applyRollover(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	r, ok := f.Result.Value.(rolledOver)
 	if !ok {
 		return nil
+	}
+	was, err := tx.Account(ctx, r.row.Farm, r.row.Issuer, r.row.Directory)
+	if err != nil {
+		return unlessGone(err)
+	}
+	if r.gone == nil {
+		r.row.Exposed = was.Exposed // that may have changed meanwhile
 	}
 	if err := tx.PutAccount(ctx, r.row); err != nil || r.old == "" {
 		return err
@@ -215,8 +225,12 @@ func (c *Controller) applyRollover(ctx context.Context, tx *store.Tx, f farm.Fin
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	if r.gone != nil {
+		return errors.Join(tx.RemoveSealed(ctx, r.row.Farm, sealedAccount, r.old), replacedAccount(ctx, tx, r))
+	}
 	return errors.Join(
 		tx.RemoveSealed(ctx, r.row.Farm, sealedAccount, r.old),
+		exposedNext(ctx, tx, r.row),
 		tell(ctx, tx, farm.Event{
 			Farm: r.row.Farm, Kind: "account.rolled", Text: fmt.Sprintf("account at %s has a new key, with the thumbprint %s", r.row.Issuer, r.row.Thumbprint),
 		}),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -81,7 +82,7 @@ func welcome(ctx context.Context, tx *store.Tx, farmName string, leaf farm.Leaf)
 }
 
 // eraseKeys erases the keys of a version that are in the store, unless another
-// version has the same ones. It reports whether there was anything to erase.
+// version has the same ones, and has the node forget those that it holds. It reports whether there was anything to erase.
 func eraseKeys(ctx context.Context, tx *store.Tx, v *farm.Version) (bool, error) {
 	some := false
 	for i := range v.Leaves {
@@ -94,15 +95,15 @@ func eraseKeys(ctx context.Context, tx *store.Tx, v *farm.Version) (bool, error)
 		}
 		l.Key, some = farm.KeyRef{}, true
 	}
-	if !some {
-		return false, nil
+	if err := armForget(ctx, tx, *v); err != nil || !some {
+		return false, err
 	}
 	return true, tx.PutVersion(ctx, *v)
 }
 
 // eraseOld erases the keys of a site's versions that nobody can go to any more.
 // Kept are those that a target should hold or that a rollout deals with, the newest
-// two that are good (the second is the way back of `rollout undo`), and those that a
+// two that may be served (the second is the way back of `rollout undo`), and those that a
 // revocation may still need; the keys of a compromised version are erased by its
 // journey.
 func eraseOld(ctx context.Context, tx *store.Tx, farmName, site string) error {
@@ -114,12 +115,10 @@ func eraseOld(ctx context.Context, tx *store.Tx, farmName, site string) error {
 	if err != nil {
 		return err
 	}
-	good := 0
+	kept := servable(versions, tx.Now())
 	for _, v := range versions {
-		if v.State == farm.VersionGood && tx.Now().Before(v.NotAfter()) && v.HasKeys() {
-			if good++; good <= 2 {
-				continue
-			}
+		if slices.Contains(kept[:min(len(kept), 2)], v.ID) {
+			continue
 		}
 		if slices.Contains(needed, v.ID) || v.State == farm.VersionCompromised || len(v.Unrevoked(tx.Now())) > 0 {
 			continue
@@ -129,6 +128,25 @@ func eraseOld(ctx context.Context, tx *store.Tx, farmName, site string) error {
 		}
 	}
 	return nil
+}
+
+// servable are the ids of the versions that may be served, newest first: the newest that is
+// good, and before it those that were everywhere once. Where that is not known of any,
+// since an earlier Certfarm did not write it down, they are all that are good.
+func servable(versions []farm.Version, now time.Time) (ids []string) {
+	var good []farm.Version
+	for _, v := range versions {
+		if v.State == farm.VersionGood && now.Before(v.NotAfter()) && v.HasKeys() {
+			good = append(good, v)
+		}
+	}
+	known := len(good) > 1 && slices.ContainsFunc(good[1:], func(v farm.Version) bool { return !v.Proven.IsZero() })
+	for i, v := range good {
+		if i == 0 || !known || !v.Proven.IsZero() {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids
 }
 
 // eraseVersion erases the keys of a version, and tells where there were any.
@@ -145,16 +163,22 @@ func eraseVersion(ctx context.Context, tx *store.Tx, v farm.Version) error {
 
 // inUse lists the versions that targets should hold, or that a rollout deals with.
 func inUse(ctx context.Context, tx *store.Tx, farmName, site string) (ids []string, err error) {
-	places, err := tx.Places(ctx, farmName, site)
+	places, err := everOf(ctx, tx, farmName, site)
 	if err != nil {
 		return nil, err
 	}
+	sites := map[string]bool{site: true}
 	for _, p := range places {
 		ids = append(ids, p.Desired...)
+		sites[p.Target.Site] = true
 	}
-	running, err := tx.RunningRollouts(ctx, farmName, site)
-	if err != nil {
-		return nil, err
+	var running []farm.Rollout
+	for s := range sites {
+		some, err := tx.RunningRollouts(ctx, farmName, s)
+		if err != nil {
+			return nil, err
+		}
+		running = append(running, some...)
 	}
 	for _, r := range running {
 		ids = append(ids, r.To.ID)

@@ -11,6 +11,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/probe"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
 // lookEvery is how often a deployer's Look asks again: readers that poll take minutes.
@@ -33,6 +34,18 @@ func (c *Controller) looker(farmName string, t farm.Target) deploy.Look {
 			case <-time.After(lookEvery):
 			}
 		}
+	}
+}
+
+// lookerOf is the looker of other targets, by name.
+func (c *Controller) lookerOf(farmName string) func(context.Context, string) (deploy.Look, error) {
+	return func(ctx context.Context, name string) (deploy.Look, error) {
+		var p farm.Place
+		err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
+			p, err = tx.Place(ctx, farmName, name)
+			return err
+		})
+		return c.looker(farmName, p.Target), err
 	}
 }
 
@@ -59,13 +72,17 @@ func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Targe
 }
 
 // patience is how long an act may take: the target's deadline or the policy's, and
-// for an activation what its deployer waits for besides.
+// for an activation, or the way back of a node that is drained, what its deployer waits
+// for besides.
 func patience(verb farm.Verb, acts ...act) time.Duration {
 	var within, most time.Duration
 	for _, a := range acts {
 		var r deploy.Receipt
 		within = max(within, cmp.Or(a.place.Target.Deadline, a.Policy.Deadline))
-		if verb == farm.DoActivate && json.Unmarshal(a.step.Receipt, &r) == nil { // one that cannot be read is told by the act itself
+		if json.Unmarshal(a.step.Receipt, &r) != nil {
+			continue // the act itself tells of it
+		}
+		if verb == farm.DoActivate || verb == farm.DoRestore && len(r.Around) > 0 {
 			most = max(most, r.Wait)
 		}
 	}

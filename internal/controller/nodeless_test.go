@@ -3,15 +3,18 @@ package controller_test
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/lab"
 )
 
@@ -61,7 +64,7 @@ func TestATargetThatIsNoPlaceOnANode(t *testing.T) {
 	reader := startReader(t, file, password)
 	options, err := json.Marshal(map[string]any{"path": root, "polling_interval": "1s"})
 	must(t, err)
-	target := fmt.Sprintf("      - {kind: ccs, options: %s, secrets: {store_password: {file: %q}}, endpoints: [{address: %q}]}\n    balancers:", options, secret, reader)
+	target := fmt.Sprintf("      - {kind: ccs, on: web1, options: %s, secrets: {store_password: {file: %q}}, endpoints: [{address: %q}]}\n    balancers:", options, secret, reader)
 	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 2}, edit: func(_ *bed, text string) string {
 		return strings.Replace(text, "    balancers:", target, 1)
 	}})
@@ -85,4 +88,31 @@ func TestATargetThatIsNoPlaceOnANode(t *testing.T) {
 		t.Errorf("after the way back the store has %s, not %s", got, v1)
 	}
 	b.mustServe(v1, "web1", "web2")
+
+	// With a mode that tells the servers to read it, the store works on the nodes that do,
+	// unless a person holds them. This one is no Windows.
+	b.rewrite(func(text string) string {
+		return strings.Replace(text, `"polling_interval":"1s"`, `"polling_interval":"1s","mode":"store-only","location":"\\\\files\\certs","account":"reader"`, 1)
+	})
+	b.apply()
+	bench, err := b.Controller.BenchOf(b.ctx, b.Farm, "shop/ccs")
+	must(t, err)
+	if s := bench.Setup; s.Target != "shop/ccs" || !slices.Equal(s.Readers, []string{"web1"}) || s.Host != nil {
+		t.Errorf("it is set up for %q with the readers %q", s.Target, s.Readers)
+	}
+	d, err := b.Controller.Kinds.Open("ccs", bench.Target.Options, bench.Setup)
+	must(t, err)
+	if _, err := d.Inspect(b.ctx); err == nil || !strings.Contains(err.Error(), "node web1: looking at IIS") {
+		t.Errorf("got %v", err)
+	}
+	look, err := bench.Setup.Looks(b.ctx, "shop/ccs")
+	must(t, err)
+	must(t, look(b.ctx, "", []string{v1}))
+	must(t, b.Controller.Hold(b.ctx, b.Farm, "web1", "somebody", true))
+	if _, err := bench.Setup.Node(b.ctx, "web1"); !errors.Is(err, host.ErrUnreachable) || !strings.Contains(err.Error(), "somebody") {
+		t.Errorf("a node that is held: %v", err)
+	}
+	if in, err := d.Inspect(b.ctx); err != nil || !slices.Equal(in.Leaves, []string{v1}) {
+		t.Errorf("what is held is asked: %+v (%v)", in, err)
+	}
 }

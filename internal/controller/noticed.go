@@ -43,7 +43,7 @@ func (c *Controller) noticedAll(ctx context.Context, tx *store.Tx, farmName stri
 		}
 		late = late || soon
 	}
-	return late, disagreements(ctx, tx, farmName, site, l.tallies)
+	return late, errors.Join(disagreements(ctx, tx, farmName, site, l.tallies), noticedBehind(ctx, tx, farmName, site, l.behind))
 }
 
 // observedOnly writes what was seen of a site that is only looked at, for now, and
@@ -198,7 +198,7 @@ func mayHeal(ctx context.Context, tx *store.Tx, site farm.Site, p farm.Place, v 
 // servesRefused reports that a target was seen to serve a leaf that clients refuse,
 // or whose key others know: that is nothing to be reported only.
 func servesRefused(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
-	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
 	return slices.ContainsFunc(versions, func(v farm.Version) bool {
 		if v.State != farm.VersionCompromised && v.State != farm.VersionRevoked {
 			return false
@@ -252,7 +252,11 @@ func disagreements(ctx context.Context, tx *store.Tx, farmName string, site farm
 			return err
 		}
 		is := ""
-		if _, ok := t.Agreed(); !ok {
+		agreed, err := agrees(ctx, tx, farmName, site, t)
+		if err != nil {
+			return err
+		}
+		if !agreed {
 			is = fmt.Sprintf("%d connections met %d leaves, %d failed", t.Sights, len(t.Leaves), t.Failed)
 		}
 		if (is == "") == (was == "") {

@@ -104,7 +104,7 @@ func overtaken(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
 // all are, nothing is known of the site, and it is looked at again; else the silent
 // ones count as down, and what they serve when they answer is looked at then.
 func observe(ctx context.Context, tx *store.Tx, farmName, site string, glances []glance) error {
-	versions, err := tx.Versions(ctx, farmName, site)
+	versions, err := everHeld(ctx, tx, farmName, site)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 	if o.order.State == was.State || !o.order.State.Ended() {
 		return nil
 	}
-	return c.ended(ctx, tx, o.order)
+	return errors.Join(armForgetUnused(ctx, tx, o.order), c.ended(ctx, tx, o.order))
 }
 
 // putStep writes an order with what came of its step besides: the key that was
@@ -52,7 +52,10 @@ func putStep(ctx context.Context, tx *store.Tx, o ordered) error {
 			return err
 		}
 	}
-	if err := tx.PutOrder(ctx, o.order); err != nil || o.holdUntil.IsZero() {
+	if err := tx.PutOrder(ctx, o.order); err != nil {
+		return err
+	}
+	if err := noteAnswer(ctx, tx, o); err != nil || o.holdUntil.IsZero() {
 		return err
 	}
 	return hold(ctx, tx, o)
@@ -97,12 +100,7 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 		e.Text = "order for " + names + " is held: " + o.held
 		e.Hint = "mend it and the order goes on by itself; `certfarm describe site " + is.Site + "` shows the state"
 	case is.State == farm.OrderFailed && was.State != is.State:
-		e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, is.Error)
-		e.Hint = "a new one is ordered by itself, a day later at the latest, or at once with `certfarm renew " + is.Site + "`"
-		if is.Ours {
-			e.Text += "; the controller was not there when the CA asked"
-			e.Hint = "a new one is ordered at once, unless this happened before within a day"
-		}
+		e = failedEvent(e, is, names)
 	case is.Error != "" && was.Error == "":
 		e.Kind, e.Level = "order.error", farm.Warn
 		e.Text = fmt.Sprintf("order for %s: %s", names, is.Error)
@@ -113,6 +111,21 @@ func tellOrder(ctx context.Context, tx *store.Tx, was farm.Order, o ordered) err
 		e.Text = fmt.Sprintf("order for %s is %s", names, is.State)
 	}
 	return tell(ctx, tx, e)
+}
+
+// failedEvent says why an order ended without a certificate, and what comes next.
+func failedEvent(e farm.Event, o farm.Order, names string) farm.Event {
+	if o.GivenUp {
+		e.Kind, e.Level, e.Text = "order.given-up", farm.Warn, fmt.Sprintf("order for %s is given up: %s", names, o.Error)
+		return e
+	}
+	e.Level, e.Text = farm.Alarm, fmt.Sprintf("order for %s failed: %s", names, o.Error)
+	e.Hint = "a new one is ordered by itself, a day later at the latest, or at once with `certfarm renew " + o.Site + "`"
+	if o.Ours {
+		e.Text += "; the controller was not there when the CA asked"
+		e.Hint = "a new one is ordered at once, unless this happened before within a day"
+	}
+	return e
 }
 
 // tellAnswers tells what became of what was put up for an order, and that the CA
@@ -151,15 +164,21 @@ func (c *Controller) ended(ctx context.Context, tx *store.Tx, o farm.Order) erro
 		return err
 	}
 	cert.Intent = ""
-	if failed {
+	switch {
+	case failed && o.GivenUp:
+		err = stillWanted(ctx, tx, cert)
+	case failed:
 		cert.Failures++
-	} else if err := c.newVersion(ctx, tx, &cert, orders); err != nil {
+	default:
+		err = c.newVersion(ctx, tx, &cert, orders)
+	}
+	if err != nil {
 		return err
 	}
 	if err := tx.PutCertificate(ctx, cert); err != nil {
 		return err
 	}
-	return arm(ctx, tx, o.Farm, "check", o.Site, tx.Now())
+	return errors.Join(wakeSiblings(ctx, tx, o.Farm, o.Site), arm(ctx, tx, o.Farm, "check", o.Site, tx.Now()))
 }
 
 // othersRun reports whether an order of an intent goes on. Once one has failed,
@@ -211,7 +230,7 @@ func (c *Controller) newVersion(ctx context.Context, tx *store.Tx, cert *farm.Ce
 
 // rollOut brings a version to the targets of its site that should hold another.
 func (c *Controller) rollOut(ctx context.Context, tx *store.Tx, cert farm.Certificate, v farm.Version) error {
-	site, err := tx.Site(ctx, v.Farm, v.Site)
+	site, err := tx.Site(ctx, cert.Farm, cert.Site) // the version may be of before its strategy changed
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -224,9 +243,20 @@ func (c *Controller) rollOut(ctx context.Context, tx *store.Tx, cert farm.Certif
 		return err
 	}
 	if len(places) == 0 && !opens.IsZero() {
-		return arm(ctx, tx, v.Farm, "check", v.Site, opens)
+		return arm(ctx, tx, v.Farm, "check", site.Name, opens)
 	}
-	_, err = start(ctx, tx, site, v.Farm, v, places, reasonFor(cert, v, places))
+	if why, err := rollsInTurn(ctx, tx, site, v, places); err != nil || why != "" {
+		return err
+	}
+	reason := reasonFor(cert, v, places)
+	if len(places) > 0 {
+		if moved, err := ofOthers(ctx, tx, places[0]); err != nil {
+			return err
+		} else if moved {
+			reason = "the strategy changed"
+		}
+	}
+	_, err = start(ctx, tx, site, v.Farm, v, places, reason)
 	return err
 }
 

@@ -49,11 +49,12 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 	if s.Forward {
 		s.Policy = urgent(s.Policy)
 	}
-	r, err := rollout.New(s)
+	r, err := rollout.New(keepWaves(s, site))
 	if err != nil {
 		return false, err
 	}
-	if r.Assent, err = assented(ctx, tx, farmName, site.Name); err != nil {
+	r.Changed = s.Changed
+	if err := assents(ctx, tx, &r, site, v); err != nil {
 		return false, err
 	}
 	if err := tx.PutRollout(ctx, r); err != nil {
@@ -134,7 +135,7 @@ func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place
 // not known to hold what it should.
 func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
 	sure := p.Drift == "" && p.Late == "" && p.Purge.IsZero()
-	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
 	return slices.ContainsFunc(versions, func(v farm.Version) bool {
 		return v.State == farm.VersionCompromised && (!sure && tx.Now().Before(v.NotAfter()) || slices.Contains(p.Desired, v.ID))
 	}), err
@@ -145,7 +146,7 @@ func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
 // that did not answer when it was last asked was seen to serve nothing else: what
 // it is put back to must be seen, too.
 func live(ctx context.Context, tx *store.Tx, p farm.Place) (from []farm.VersionFacts, err error) {
-	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
 	if err != nil {
 		return nil, err
 	}
@@ -193,17 +194,34 @@ func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) e
 	if err := c.after(ctx, tx, r); err != nil {
 		return err
 	}
+	if err := wasEverywhere(ctx, tx, r); err != nil {
+		return err
+	}
 	if forward {
-		if err := eraseOld(ctx, tx, r.Farm, r.Site); err != nil {
+		if err := errors.Join(eraseOld(ctx, tx, r.Farm, r.Site), eraseKin(ctx, tx, r.Farm, r.Site)); err != nil {
 			return err
 		}
 	}
 	return errors.Join(
+		wakeSiblings(ctx, tx, r.Farm, r.Site),
 		tell(ctx, tx, endEvent(r)),
 		armCompromise(ctx, tx, r.Farm, r.Site),
 		arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()),
 		arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()),
 	)
+}
+
+// wasEverywhere writes that a version was everywhere: it is a way back from the next.
+func wasEverywhere(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
+	if r.Outcome != farm.Done && r.Outcome != farm.DonePartly {
+		return nil
+	}
+	v, err := tx.Version(ctx, r.Farm, r.To.ID)
+	if err != nil || !v.Proven.IsZero() {
+		return unlessGone(err)
+	}
+	v.Proven = tx.Now()
+	return tx.PutVersion(ctx, v)
 }
 
 // finishStep writes what one target should hold after the rollout.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue/issuetest"
@@ -227,7 +228,7 @@ func dresses(s []byte) map[string][]byte {
 // answersOfAll asks the API whatever can be asked.
 func (b *bed) answersOfAll() string {
 	b.t.Helper()
-	ctx := api.WithCaller(b.ctx, api.Caller{Name: "somebody"})
+	ctx := access.WithCaller(b.ctx, access.Local("somebody"))
 	h := api.New(api.Config{Controller: b.Controller})
 	var all strings.Builder
 	words := map[string]string{"{farm}": b.Farm, "{site}": b.Site, "{node}": "web1", "{rollout}": b.rollouts()[0].ID, "{target}": "shop/nginx@web1"}

@@ -81,13 +81,16 @@ func (c *Controller) Node(ctx context.Context, farmName, name string) (n farm.No
 	return n, err
 }
 
-// bundles opens a version with its keys.
+// bundles opens a version with its keys, but for those that are held on a node.
 func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle, error) {
 	var all []farm.Bundle
 	for _, l := range v.Leaves {
-		key, err := c.unseal(ctx, v.Farm, sealedKey, l.Key.Sealed)
-		if err != nil {
-			return nil, err
+		var key farm.Secret // none where the key is held on a node
+		if l.Key.Node == "" {
+			var err error
+			if key, err = c.unseal(ctx, v.Farm, sealedKey, l.Key.Sealed); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, farm.Bundle{
 			Version: v.ID, Leaf: l.Fingerprint, KeyType: l.KeyType, Names: v.Names, Chain: l.Chain, Key: key,
@@ -100,7 +103,7 @@ func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle
 func (c *Controller) bundle(ctx context.Context, farmName, site, leaf string) (farm.Bundle, error) {
 	var versions []farm.Version
 	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
-		versions, err = tx.Versions(ctx, farmName, site)
+		versions, err = everHeld(ctx, tx, farmName, site)
 		return err
 	})
 	if err != nil {

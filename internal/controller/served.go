@@ -38,7 +38,7 @@ func lookouts(ctx context.Context, tx *store.Tx, farmName, site string, leaves [
 		return l, err
 	}
 	for _, name := range sites {
-		places, err := tx.Places(ctx, farmName, name)
+		places, err := everOf(ctx, tx, farmName, name)
 		if err != nil {
 			return l, err
 		}

@@ -70,7 +70,7 @@ type kin struct {
 
 func (c *Controller) kin(ctx context.Context, a act) (k kin, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		versions, err := tx.Versions(ctx, a.Farm, a.Site)
+		versions, err := everHeld(ctx, tx, a.Farm, a.Site)
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (c *Controller) neighbours(ctx context.Context, a act) (all []string, err e
 				continue
 			}
 			met[p.Target.Site] = true
-			versions, err := tx.Versions(ctx, a.Farm, p.Target.Site)
+			versions, err := everHeld(ctx, tx, a.Farm, p.Target.Site)
 			if err != nil {
 				return err
 			}
@@ -246,7 +246,7 @@ func mayReplace(ctx context.Context, tx *store.Tx, p farm.Place, v farm.Version)
 	if err != nil || len(allowed) == 0 || !tx.Now().Before(v.NotAfter()) {
 		return false, err
 	}
-	versions, err := tx.Versions(ctx, p.Farm, p.Target.Site)
+	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
 	if err != nil {
 		return false, err
 	}

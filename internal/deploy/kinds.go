@@ -48,8 +48,17 @@ type Setup struct {
 	Command func(name string) (argv []string, err error)
 	Wire    Wire // nil: HTTP requests go as they are
 	Records Records
-	Look    Look // nil: the target has no endpoints of its own
-	Lease   Lease
+	Look    Look   // nil: the target has no endpoints of its own
+	Target  string // its full name; empty: it is none of a farm's
+	// Looks gives the Look of another target of the reload group, whose receipt this one
+	// may have in hand.
+	Looks func(ctx context.Context, target string) (Look, error)
+	// Readers are the nodes that read a target which is no place on a node.
+	Readers []string
+	// Node is the line to a node of the farm, for a kind that works on its readers, too;
+	// nil: nothing is to be done on any.
+	Node  func(ctx context.Context, name string) (host.Host, error)
+	Lease Lease
 }
 
 // A Lease is by what right a deployer changes something: a place that fences refuses
@@ -105,14 +114,22 @@ type Settler interface {
 	OnNode() bool
 }
 
+// A Reacher is what the options of a Nodeless kind offer that may work on the nodes
+// that read the target, too: the store lies on a share, say, and its readers are told so.
+type Reacher interface {
+	// OnReaders reports that it does. It is asked of options that Facts has found right.
+	OnReaders() bool
+}
+
 // Facts is what a target's options say to the rest of the house.
 type Facts struct {
-	Identity string   // the physical place on its node, "file /etc/nginx/tls/shop.pem"
-	Places   []string // every physical place that it writes to, Identity among them
-	Group    string   // the reload group on its node, "nginx /etc/nginx/nginx.conf"
-	Options  []byte   // canonical JSON, defaults filled in
-	NoUndo   bool     // the target cannot go back
-	OnNode   bool     // the target is on a node although its kind is Nodeless
+	Identity  string   // the physical place on its node, "file /etc/nginx/tls/shop.pem"
+	Places    []string // every physical place that it writes to, Identity among them
+	Group     string   // the reload group on its node, "nginx /etc/nginx/nginx.conf"
+	Options   []byte   // canonical JSON, defaults filled in
+	NoUndo    bool     // the target cannot go back
+	OnNode    bool     // the target is on a node although its kind is Nodeless
+	OnReaders bool     // the nodes that read the target are worked on, too
 }
 
 // Options is what a kind's option struct must offer.
@@ -193,6 +210,9 @@ func factsOf(c Options) (Facts, error) {
 	if o, ok := c.(Settler); ok {
 		facts.OnNode = o.OnNode()
 	}
+	if o, ok := c.(Reacher); ok {
+		facts.OnReaders = o.OnReaders()
+	}
 	facts.Options, err = json.Marshal(c)
 	return facts, err
 }
@@ -226,6 +246,13 @@ func (k Kind) NoUndo(options []byte) bool {
 func (k Kind) OnNode(options []byte) bool {
 	f, _ := k.check(options) // they were found right
 	return f.OnNode
+}
+
+// OnReaders reports that with options that Check has found right the nodes that read the
+// target are worked on, too.
+func (k Kind) OnReaders(options []byte) bool {
+	f, _ := k.check(options) // they were found right
+	return f.OnReaders
 }
 
 // Kinds is a set of kinds by name.

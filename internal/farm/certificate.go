@@ -24,12 +24,23 @@ type Certificate struct {
 	Aborted   string     `json:"aborted,omitzero"`    // id of the version whose rollout a person aborted: it is not rolled out again by itself
 	AbortedBy string     `json:"aborted_by,omitzero"` // and who it was
 
+	// Barred are issuers of the site that may not issue for it as things are, and why:
+	// CAA records, or records of dns-persist-01 that name another account.
+	Barred map[string]string `json:"barred,omitempty"`
+
+	// Replace is its part in a mass replacement; nil: it has none.
+	Replace *Replacement `json:"replace,omitempty"`
+
 	// Turn is its place among those that wait for the limits of a CA; nil: it does not.
 	Turn *Turn `json:"turn,omitempty"`
 
 	// Compromise is the last journey away from keys that others know; nil: there was none.
 	Compromise *Compromise `json:"compromise,omitzero"`
 }
+
+// Failing reports that the last order or rollout did not do what it was to, and is
+// tried again.
+func (c Certificate) Failing() bool { return c.Failures > 0 || c.Retries > 0 }
 
 // A Turn is a certificate's place among those that wait until a CA's limits allow
 // their orders.
@@ -66,6 +77,7 @@ type Version struct {
 	Leaves  []Leaf       `json:"leaves,omitzero"`
 	Created time.Time    `json:"created,omitzero"`
 	State   VersionState `json:"state,omitzero"`
+	Proven  time.Time    `json:"proven,omitzero"` // when a rollout of it first ended with its targets verified; zero: none did
 	Reason  string       `json:"reason,omitzero"` // why it is bad, revoked or compromised
 
 	// StandsFor is what farm.yaml asked for when the version was imported: it will do,
@@ -167,6 +179,14 @@ func (v Version) Unrevoked(now time.Time) (all []Leaf) {
 		}
 	}
 	return all
+}
+
+// Leaf is the fingerprint of the first leaf; empty where there is none.
+func (v Version) Leaf() string {
+	if len(v.Leaves) == 0 {
+		return ""
+	}
+	return v.Leaves[0].Fingerprint
 }
 
 // Fingerprints lists the leaves' fingerprints in order.

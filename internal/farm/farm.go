@@ -124,6 +124,7 @@ type Site struct {
 	Tags        []string     `json:"tags,omitzero"`
 	Names       []string     `json:"names,omitzero"` // DNS names, A-labels, the first is the main one
 	Issuer      string       `json:"issuer,omitzero"`
+	Fallbacks   []string     `json:"fallbacks,omitzero"` // issuers that are asked in turn when Issuer cannot issue in time
 	Profile     string       `json:"profile,omitzero"`
 	KeyTypes    []KeyType    `json:"key_types,omitzero"` // one leaf for each
 	Strategy    Strategy     `json:"strategy,omitzero"`
@@ -131,6 +132,9 @@ type Site struct {
 	Targets     []Target     `json:"targets,omitzero"`
 	Balancers   []Endpoint   `json:"balancers,omitzero"` // addresses in front of the nodes: sampled, never a reason to restore
 	Policy      Policy       `json:"policy,omitzero"`
+
+	Member *Member    `json:"member,omitempty"` // of a site with strategy per-node, one for each node; nil: it is a site of farm.yaml
+	Behind []Endpoint `json:"behind,omitzero"`  // of strategy edge: where the nodes behind may be seen; only looked at
 }
 
 // KeyType is the algorithm and size of a leaf's key.
@@ -151,7 +155,7 @@ var KeyTypes = []KeyType{EC256, EC384, RSA2048, RSA3072, RSA4096}
 // Strategy is who holds the key.
 type Strategy string
 
-// Only Central exists yet; the others are foreseen in the data.
+// The strategies.
 const (
 	Central Strategy = "central"  // one key, copied to each target
 	PerNode Strategy = "per-node" // each node its own key and certificate
@@ -163,7 +167,8 @@ const (
 type Target struct {
 	Name      string               `json:"name,omitzero"` // unique in the farm
 	Site      string               `json:"site,omitzero"`
-	Node      string               `json:"node,omitzero"` // empty for a cloud
+	Node      string               `json:"node,omitzero"`    // empty for a cloud
+	ReadBy    []string             `json:"read_by,omitzero"` // of a target on no node: the nodes that read it, where it works on them, too
 	Kind      string               `json:"kind,omitzero"`
 	Options   []byte               `json:"options,omitzero"`  // JSON, checked by the kind
 	Identity  string               `json:"identity,omitzero"` // the physical place: two targets with one identity are a mistake

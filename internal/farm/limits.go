@@ -12,6 +12,7 @@ type Limits struct {
 	Orders   Rate   `json:"orders,omitzero"`   // new orders of an account
 	Domain   Rate   `json:"domain,omitzero"`   // certificates for one registered domain, from all accounts
 	Names    Rate   `json:"names,omitzero"`    // certificates for exactly the same names
+	Accounts Rate   `json:"accounts,omitzero"` // new accounts from one address
 	Failures Rate   `json:"failures,omitzero"` // failed validations of one name by an account
 	Exempt   string `json:"exempt,omitzero"`   // which renewals do not count: ExemptARI, or ExemptNone; empty: not said
 }

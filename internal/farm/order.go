@@ -47,6 +47,15 @@ type Order struct {
 	// taken over by then, so that the silence was our own.
 	Told string `json:"told,omitzero"`
 	Ours bool   `json:"ours,omitzero"`
+
+	// GivenUp says of an order that failed that nobody refused it: another issuer of
+	// the site is asked in its place.
+	GivenUp bool `json:"given_up,omitzero"`
+
+	// Exempt says that the CA was expected not to count it, since it replaces a
+	// certificate in the time that the CA suggested (RFC 9773 §5). Where Replaces was
+	// refused since, it counts.
+	Exempt bool `json:"exempt,omitzero"`
 }
 
 // OrderState is how far an order has come.

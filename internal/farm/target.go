@@ -35,6 +35,64 @@ const (
 	ReachDown    Reach = "down"
 )
 
+// Standing is a place in one word, for lists and for the matrix. What needs a person,
+// or time, comes before what is well.
+type Standing string
+
+// The standings.
+const (
+	InSync      Standing = "in-sync"     // it was last seen to serve what it should
+	Drifted     Standing = "drifted"     // it serves something else, and is healed by itself
+	Stranger    Standing = "foreign"     // it serves a valid certificate that is not ours: a person decides
+	Behind      Standing = "late"        // it missed the newest version
+	Unreachable Standing = "unreachable" // it serves, and cannot be reached for deployment
+	Silent      Standing = "down"        // it answers nowhere
+	Missing     Standing = "missing"     // it has no certificate yet
+	Unseen      Standing = "unknown"     // nobody looked yet
+	Released    Standing = "released"    // it is gone from farm.yaml, and left alone
+)
+
+// Standings lists them, what needs a person first.
+var Standings = []Standing{Stranger, Silent, Drifted, Behind, Unreachable, Missing, Unseen, InSync, Released}
+
+// Standing says how the place stands.
+func (p Place) Standing() Standing {
+	switch {
+	case p.Released:
+		return Released
+	case len(p.Desired) == 0:
+		return Missing
+	case p.Reach == ReachDown:
+		return Silent
+	case p.Late != "":
+		return Behind
+	case p.Reach == ReachHalf:
+		return Unreachable
+	case p.Drift != "" && p.Foreign:
+		return Stranger
+	case p.Drift != "":
+		return Drifted
+	case p.Looked.IsZero():
+		return Unseen
+	}
+	return InSync
+}
+
+// Serves is the fingerprint of the first leaf that the place was last seen to serve.
+// Where endpoints differ, it is that of one which has not what the others have.
+func (p Place) Serves() (leaf string) {
+	for _, s := range p.Sights {
+		if len(s.Fingerprint) == 0 {
+			continue
+		}
+		if leaf != "" && s.Fingerprint[0] != leaf {
+			return s.Fingerprint[0]
+		}
+		leaf = s.Fingerprint[0]
+	}
+	return leaf
+}
+
 // Trouble says in words what is wrong with a target; empty: nothing.
 func (p Place) Trouble() string {
 	switch {

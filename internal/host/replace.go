@@ -25,26 +25,51 @@ func OnDrive(name string) bool {
 	return letter >= 'a' && letter <= 'z'
 }
 
+// A HeldError is a file that somebody had open all the time that it was waited for, or
+// that a right is missing for: systems say the same of both.
+type HeldError struct {
+	Waited time.Duration
+	Err    error // the last answer
+	Ended  error // the context's, where that ended the wait and not LockTime
+}
+
+// Error says what was waited for and how long.
+func (e *HeldError) Error() string {
+	const held = "another program has the file open, or a right is missing"
+	if e.Ended != nil {
+		return fmt.Sprintf("%s: %v: %v", held, e.Err, e.Ended)
+	}
+	return fmt.Sprintf("%s (tried for %s): %v", held, e.Waited.Round(time.Millisecond), e.Err)
+}
+
+// Unwrap gives the last answer and the end of the context.
+func (e *HeldError) Unwrap() []error {
+	if e.Ended == nil {
+		return []error{e.Err}
+	}
+	return []error{e.Err, e.Ended}
+}
+
 // Patiently runs act again while its error is held, which says that somebody may
-// have a file open, until it is free, LockTime is over, or the context ends.
+// have a file open, until it is free, LockTime is over, or the context ends: then the
+// error is a *HeldError.
 func Patiently(ctx context.Context, held func(error) bool, act func() error) error {
-	bound := time.NewTimer(LockTime)
+	begin, bound := time.Now(), time.NewTimer(LockTime)
 	defer bound.Stop()
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := act()
 		if err == nil || !held(err) {
 			return err
 		}
-		const waited = "another program has the file open, or a right is missing"
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-bound.C:
 			timer.Stop()
-			return fmt.Errorf("%s (tried for %s): %w", waited, LockTime, err)
+			return &HeldError{time.Since(begin), err, nil}
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%s: %w: %w", waited, err, ctx.Err())
+			return &HeldError{time.Since(begin), err, ctx.Err()}
 		}
 	}
 }

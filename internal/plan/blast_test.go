@@ -47,3 +47,30 @@ func TestBlastRadius(t *testing.T) {
 		}
 	}
 }
+
+// One more server that is to read a store, and that is changed with it, is installed on;
+// where servers only read it, it is looked at elsewhere.
+func TestOneMoreReader(t *testing.T) {
+	two := farm.Target{Name: "shop/ccs", Site: "shop", Kind: "ccs", Endpoints: []farm.Endpoint{{Address: "10.0.1.1:443"}, {Address: "10.0.1.2:443"}}}
+	three := two
+	three.Endpoints = append(slices.Clone(two.Endpoints), farm.Endpoint{Address: "10.0.1.3:443"})
+	does := func(from, to farm.Target) (all []Do) {
+		with := func(target farm.Target) farm.Farm {
+			f := shop()
+			f.Sites[1].Targets = append(f.Sites[1].Targets, target)
+			return f
+		}
+		for _, c := range Diff(with(from), with(to)) {
+			all = append(all, c.Do)
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got := does(two, three); !slices.Equal(got, []Do{Watch}) {
+		t.Errorf("a reader more is %q", got)
+	}
+	two.ReadBy, three.ReadBy = []string{"iis1", "iis2"}, []string{"iis1", "iis2", "iis3"}
+	if got := does(two, three); !slices.Contains(got, RollOut) {
+		t.Errorf("a server more that is changed, too, is %q", got)
+	}
+}

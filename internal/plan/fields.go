@@ -77,7 +77,7 @@ func issuer(i *farm.Issuer) []value {
 	}
 	if l := i.Limits; l != nil {
 		all = append(all, value{"limits.orders", l.Orders.String()}, value{"limits.domain", l.Domain.String()}, value{"limits.names", l.Names.String()},
-			value{"limits.failures", l.Failures.String()}, value{"limits.exempt", l.Exempt})
+			value{"limits.accounts", l.Accounts.String()}, value{"limits.failures", l.Failures.String()}, value{"limits.exempt", l.Exempt})
 	}
 	return all
 }
@@ -98,7 +98,7 @@ func node(n *farm.Node) []value {
 	if n == nil {
 		return nil
 	}
-	all := []value{{"address", n.Address}, {"labels", labels(n.Labels)}, {"shell", n.Shell}, {"become", n.Become}, {"local", yes(n.Local)}}
+	all := []value{{"address", n.Address}, {"labels", labels(n.Labels)}, {"shell", n.Shell}, {"become", n.Become}, {"local", yes(n.Local)}, {"agent", yes(n.Agent)}}
 	if s := n.SMB; s != nil {
 		all = append(all,
 			value{"smb.share", s.Share}, value{"smb.port", number(s.Port)}, value{"smb.user", s.User},
@@ -110,7 +110,7 @@ func node(n *farm.Node) []value {
 			value{"ssh.user", s.User}, value{"ssh.port", strconv.Itoa(s.Port)}, value{"ssh.key", s.Key.String()},
 			value{"ssh.certificate", s.Certificate}, value{"ssh.certificate_from", named(s.CertificateFrom)},
 			value{"ssh.certificate_command", s.CertificateCommand}, value{"ssh.host_key", list(s.HostKeys)}, value{"ssh.host_ca", list(s.HostCAs)},
-			value{"ssh.jump", s.Jump}, value{"ssh.connect_timeout", s.ConnectTimeout.String()})
+			value{"ssh.jump", s.Jump}, value{"ssh.receiver", yes(s.Receiver)}, value{"ssh.connect_timeout", s.ConnectTimeout.String()})
 	}
 	return all
 }
@@ -141,10 +141,10 @@ func drains(all []farm.Drain) (values []value) {
 
 // certificate is what another certificate is needed for. The order of names and
 // of key types means nothing to it.
-func certificate(s *farm.Site) []value {
+func certificate(s *farm.Site, issuers string) []value {
 	keys := slices.Sorted(slices.Values(s.KeyTypes))
 	return []value{
-		{"names", list(slices.Sorted(slices.Values(s.Names)))}, {"issuer", s.Issuer}, {"profile", s.Profile},
+		{"names", list(slices.Sorted(slices.Values(s.Names)))}, {"issuer", issuers}, {"profile", s.Profile},
 		{"keys", list(keys)}, {"strategy", string(s.Strategy)},
 	}
 }
@@ -157,9 +157,9 @@ func rest(s *farm.Site) []value {
 		main = s.Names[0]
 	}
 	return []value{
-		{"main name", main}, {"tags", list(s.Tags)},
+		{"main name", main}, {"tags", list(s.Tags)}, {"strategy", string(s.Strategy)},
 		{"validation", validations(s.Validations)},
-		{"balancers", endpoints(s.Balancers)},
+		{"balancers", endpoints(s.Balancers)}, {"behind", endpoints(s.Behind)},
 	}
 }
 
@@ -206,6 +206,9 @@ func installed(t *farm.Target) []value {
 	all := []value{{"kind", t.Kind}, {"place", t.Identity}, {"group", t.Group}}
 	for _, name := range slices.Sorted(maps.Keys(t.Secrets)) {
 		all = append(all, value{"secrets." + name, t.Secrets[name].String()})
+	}
+	if len(t.ReadBy) > 0 {
+		all = append(all, value{"on", list(t.ReadBy)})
 	}
 	return append(all, options("options.", t.Options)...)
 }

@@ -7,6 +7,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -34,6 +35,7 @@ const (
 type Change struct {
 	Do          Do       `json:"do"`
 	Name        string   `json:"name"`              // of the site, the node or the issuer; empty: the farm
+	Members     []string `json:"members,omitempty"` // of a site with strategy per-node, before or after: SITE@NODE, those that are concerned
 	Targets     []string `json:"targets,omitempty"` // full names, sorted; of a site
 	Certificate bool     `json:"certificate"`       // a new certificate is needed
 	Why         string   `json:"why"`               // one sentence
@@ -73,23 +75,29 @@ func Diff(from, to farm.Farm) []Change {
 		}
 	})
 	d := differ{moved: movedCAs(from, to), held: holders(to)}
-	eachPair(from.Sites, to.Sites, func(s farm.Site) string { return s.Name }, func(_ string, old, now *farm.Site) {
-		for _, c := range d.site(old, now) {
-			c.Blasts = blasts(c, now)
+	was, is := groups(from), groups(to)
+	names := slices.Collect(maps.Keys(was))
+	names = slices.AppendSeq(names, maps.Keys(is))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		for _, c := range d.group(was[name], is[name]) {
+			c.Blasts = blasts(c, is[name])
 			all = append(all, c)
 		}
-	})
+	}
 	return all
 }
 
 // blasts are the targets of a change that several readers see at once.
-func blasts(c Change, s *farm.Site) (all []Blast) {
-	if s == nil || c.Do != Issue && c.Do != RollOut {
+func blasts(c Change, g group) (all []Blast) {
+	if c.Do != Issue && c.Do != RollOut {
 		return nil
 	}
-	for _, t := range s.Targets {
-		if n := len(t.Readers()); n > 1 && slices.Contains(c.Targets, t.Name) {
-			all = append(all, Blast{t.Name, n})
+	for _, s := range g {
+		for _, t := range s.Targets {
+			if n := len(t.Readers()); n > 1 && slices.Contains(c.Targets, t.Name) {
+				all = append(all, Blast{t.Name, n})
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b Blast) int { return cmp.Compare(a.Target, b.Target) })

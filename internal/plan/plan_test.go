@@ -102,6 +102,12 @@ func TestDiff(t *testing.T) {
 		{"another CA", func(f *farm.Farm) { f.Issuers[0].Directory = "https://other.example.com/dir" },
 			[]string{"issuer le; acme: https://acme.example.com/dir -> https://other.example.com/dir",
 				"issue api +certificate on api/nginx@web1 api/nginx@web2", "issue shop +certificate on shop/nginx@web1 shop/nginx@web2"}},
+		{"another issuer", func(f *farm.Farm) { f.Sites[0].Issuer, f.Sites[0].Fallbacks = "x", []string{"y"} },
+			[]string{"issue api +certificate on api/nginx@web1 api/nginx@web2; issuer: le -> x, y"}},
+		{"an issuer to fall back to", func(f *farm.Farm) { f.Sites[0].Fallbacks = []string{"x"} },
+			[]string{"site api; issuers: le -> le, x"}},
+		{"issuers in another order", func(f *farm.Farm) { f.Sites[0].Issuer, f.Sites[0].Fallbacks = "x", []string{"le"} },
+			[]string{"site api; issuers: le -> x, le"}},
 		{"target added", func(f *farm.Farm) {
 			more := f.Sites[1].Targets[0]
 			more.Name, more.Node, more.Identity = "shop/nginx@web3", "web3", "web3: file /tls/shop.pem"

@@ -20,7 +20,7 @@ func (d differ) site(old, now *farm.Site) []Change {
 	case old == nil:
 		return []Change{{
 			Do: Issue, Name: now.Name, Targets: targetNames(now), Certificate: true,
-			Why: "the site is new", Fields: differences(nil, certificate(now)),
+			Why: "the site is new", Fields: differences(nil, certificate(now, list(now.Issuers()))),
 		}}
 	case now == nil:
 		c := d.gone(old.Name, old.Targets, "the site is gone: its certificate is not renewed any more, and its targets keep what they have until `retire`")
@@ -30,8 +30,9 @@ func (d differ) site(old, now *farm.Site) []Change {
 		return inOrder(c)
 	}
 	all := d.certificate(old, now)
+	all = append(all, turns(old, now)...)
 	all = append(all, d.targets(old, now)...)
-	if f := differences(policy(old.Policy), policy(now.Policy)); len(f) > 0 {
+	if f := differences(append(policy(old.Policy), place(old)...), append(policy(now.Policy), place(now)...)); len(f) > 0 {
 		all = append(all, Change{Do: Policy, Name: now.Name, Why: "the next rollout goes by another policy", Fields: f})
 	}
 	if f := differences(rest(old), rest(now)); len(f) > 0 {
@@ -42,7 +43,11 @@ func (d differ) site(old, now *farm.Site) []Change {
 
 // certificate tells whether the site needs another certificate, and why.
 func (d differ) certificate(old, now *farm.Site) []Change {
-	fields := differences(certificate(old), certificate(now))
+	was, is := list(old.Issuers()), list(now.Issuers())
+	if slices.Contains(now.Issuers(), old.Issuer) {
+		was, is = "", "" // who else is asked, and in which order, counts from the next renewal
+	}
+	fields := slices.DeleteFunc(differences(certificate(old, was), certificate(now, is)), func(f Field) bool { return f.Name == "strategy" })
 	var words []string
 	for _, f := range fields {
 		words = append(words, f.Name)
@@ -56,6 +61,25 @@ func (d differ) certificate(old, now *farm.Site) []Change {
 	return []Change{{
 		Do: Issue, Name: now.Name, Targets: targetNames(now), Certificate: true, Why: why, Fields: fields,
 	}}
+}
+
+// turns tells that other issuers are asked, or in another order, from the next renewal
+// on.
+func turns(old, now *farm.Site) []Change {
+	if slices.Equal(old.Issuers(), now.Issuers()) || !slices.Contains(now.Issuers(), old.Issuer) {
+		return nil
+	}
+	why := "the issuers are asked in this order from the next renewal on"
+	var gone []string
+	for _, i := range old.Fallbacks {
+		if !slices.Contains(now.Issuers(), i) {
+			gone = append(gone, i)
+		}
+	}
+	if len(gone) > 0 {
+		why += "; a certificate from " + strings.Join(gone, ", ") + " is replaced now"
+	}
+	return []Change{{Do: Site, Name: now.Name, Why: why, Fields: []Field{{"issuers", list(old.Issuers()), list(now.Issuers())}}}}
 }
 
 // targets compares a site's targets one by one and puts those together that

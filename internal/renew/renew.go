@@ -24,6 +24,8 @@ type Facts struct {
 	Have    farm.Version    // the newest version; the zero value: none
 	Suggest farm.Suggestion // what the CA said; used only if it is for a leaf of Have
 	Asked   string          // why a person wants it renewed now; empty: nobody does
+	Replace string          // why it is replaced with many others; empty: it is not
+	From    time.Time       // from when on Replace counts
 	Course  Course          // how a new version is brought out; zero: at once
 }
 
@@ -32,7 +34,8 @@ type Want struct {
 	Names    []string
 	KeyTypes []farm.KeyType
 	Issuer   string
-	Profile  string
+	Others   []string // issuers that may stand in for it
+	Profile  string   // at the issuer that Have came from, if that is one of them
 }
 
 // A Verdict is whether a certificate is due, and when to look again.
@@ -84,7 +87,7 @@ type rule func(Facts) (from time.Time, why string)
 
 // rules are asked in order; the first that is due gives the reason.
 func rules() []rule {
-	return []rule{none, bad, changed, asked, expired, suggestion, backstop}
+	return []rule{none, bad, changed, asked, expired, replaced, suggestion, backstop}
 }
 
 // always is a time that has come.
@@ -118,7 +121,7 @@ func changed(f Facts) (time.Time, string) {
 		return always(), "the names changed" + list("new", added) + list("gone", gone)
 	case !same(was.KeyTypes, want.KeyTypes):
 		return always(), fmt.Sprintf("the key types changed from %v to %v", was.KeyTypes, want.KeyTypes)
-	case was.Issuer != "" && was.Issuer != want.Issuer:
+	case was.Issuer != "" && was.Issuer != want.Issuer && !slices.Contains(want.Others, was.Issuer):
 		return always(), fmt.Sprintf("the issuer changed from %s to %s", was.Issuer, want.Issuer)
 	case was.Profile != "" && was.Profile != want.Profile:
 		return always(), fmt.Sprintf("the profile changed from %s to %q", was.Profile, want.Profile)
@@ -147,6 +150,14 @@ func asked(f Facts) (time.Time, string) {
 		return time.Time{}, ""
 	}
 	return always(), f.Asked
+}
+
+// replaced is a mass replacement, which begins with some and goes on with others.
+func replaced(f Facts) (time.Time, string) {
+	if f.Replace == "" {
+		return time.Time{}, ""
+	}
+	return f.From, f.Replace
 }
 
 func expired(f Facts) (time.Time, string) {

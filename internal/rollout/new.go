@@ -26,9 +26,9 @@ type Target struct {
 	From []farm.VersionFacts
 }
 
-// A changed shape gets a canary and a soak even if the policy has none: clients
-// may refuse what no client has seen before.
-const changedSoak = time.Minute
+// ChangedSoak is the least soak of a changed shape, which gets a canary, too, even if
+// the policy has none: clients may refuse what no client has seen before.
+const ChangedSoak = time.Minute
 
 // New lays out a rollout: the canary, the policy's waves, the rest, and last
 // what cannot be undone. A site without targets, or a policy that lets nothing
@@ -42,7 +42,7 @@ func New(s Start) (farm.Rollout, error) {
 	}
 	if s.Changed {
 		s.Policy.Canary.Least = max(s.Policy.Canary.Least, 1)
-		s.Policy.Soak = max(s.Policy.Soak, changedSoak)
+		s.Policy.Soak = max(s.Policy.Soak, ChangedSoak)
 	}
 	r := farm.Rollout{
 		ID: s.ID, Farm: s.Farm, Site: s.Site, Reason: s.Reason, Policy: s.Policy,

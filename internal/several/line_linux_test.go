@@ -1,19 +1,22 @@
 package several
 
 import (
+	"bytes"
 	"net"
 	"sync"
 )
 
-// A line goes from one controller to the database, and can be cut.
+// A line goes from one controller to one place, and can be cut.
 type line struct {
 	listener net.Listener
 	to       string
 
 	mu   sync.Mutex
 	cut  bool
+	deaf bool
 	mute chan struct{} // not nil: nothing gets through, and nobody is told; closed when it does again
 	open map[net.Conn]bool
+	bell map[net.Conn]bool // of open, those on which a controller listens for the others
 }
 
 func newLine(to string) (*line, error) {
@@ -21,10 +24,12 @@ func newLine(to string) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &line{listener: l, to: to, open: map[net.Conn]bool{}}
+	n := &line{listener: l, to: to, open: map[net.Conn]bool{}, bell: map[net.Conn]bool{}}
 	go n.serve() // ends when the listener is closed
 	return n, nil
 }
+
+func (l *line) address() string { return l.listener.Addr().String() }
 
 func (l *line) serve() {
 	for {
@@ -46,13 +51,15 @@ func (l *line) join(c net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { l.carry(far, c) })
-	both.Go(func() { l.carry(c, far) })
+	both.Go(func() { l.carry(far, c, l.mayListen) })
+	both.Go(func() { l.carry(c, far, nil) })
 	both.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.open, c)
-	delete(l.open, far)
+	for _, end := range []net.Conn{c, far} {
+		delete(l.open, end)
+		delete(l.bell, end)
+	}
 }
 
 func (l *line) add(all ...net.Conn) bool {
@@ -66,8 +73,20 @@ func (l *line) add(all ...net.Conn) bool {
 	return !l.cut
 }
 
+// mayListen takes note of a controller that begins to listen for the others, and
+// reports whether it may.
+func (l *line) mayListen(from net.Conn, said []byte) bool {
+	if !bytes.Contains(said, []byte("LISTEN ")) {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bell[from] = true
+	return !l.deaf
+}
+
 // carry copies until one end is closed; while the line is mute it holds back.
-func (l *line) carry(to, from net.Conn) {
+func (l *line) carry(to, from net.Conn, may func(net.Conn, []byte) bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 16<<10)
 	for {
@@ -77,6 +96,9 @@ func (l *line) carry(to, from net.Conn) {
 		l.mu.Unlock()
 		if mute != nil {
 			<-mute
+		}
+		if may != nil && !may(from, buffer[:n]) {
+			return
 		}
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
@@ -108,11 +130,21 @@ func (l *line) silence() {
 	}
 }
 
+// deafen lets everything through but what the other controllers call.
+func (l *line) deafen() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deaf = true
+	for c := range l.bell {
+		_ = c.Close() // it calls again, in vain
+	}
+}
+
 // heal makes the line whole.
 func (l *line) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut = false
+	l.cut, l.deaf = false, false
 	if l.mute != nil {
 		close(l.mute)
 		l.mute = nil

@@ -2,11 +2,9 @@
 // badly.
 //
 // Each controller is a process of its own: the test binary again. It reaches the
-// database through a line of its own that can be cut. A story is a farm, two or
-// three of them, and a schedule drawn by chance: kill one and start another, stop
-// one with SIGSTOP in the middle of what it does and let it go on later, cut one
-// from the database, with a word or without. What must be true in the end is in
-// story_linux_test.go.
+// database, and every place where certificates go, through lines of its own that can
+// be cut. A story is a farm, two or three of them, and a schedule drawn by chance
+// (trouble_linux_test.go). What must be true in the end is in check_linux_test.go.
 package several
 
 import (
@@ -19,11 +17,16 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
 	"github.com/certfarm/certfarm/internal/store/storetest"
@@ -36,6 +39,7 @@ const variable = "CERTFARM_TEST_CONTROLLER"
 type duty struct {
 	Database, KeyFile, Owner string
 	CAPort                   int
+	Ways                     map[string]string // of places, host:port, to the lines that lead there
 }
 
 // pace is so quick that a lease ends while one waits.
@@ -87,6 +91,7 @@ func (d duty) serve() error {
 	if err != nil {
 		return err
 	}
+	c.Kinds, c.Hosts, c.Prober = d.kinds(c.Kinds), d.hosts(c.Hosts), d.prober(c.Prober)
 	ctl := controller.New(c)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,4 +104,77 @@ func (d duty) serve() error {
 	_ = lines.Close()   // the process ends
 	_ = c.Store.Close() // so do its lines
 	return err
+}
+
+// way is the line that leads to an address.
+func (d duty) way(to string) string {
+	if through, ok := d.Ways[to]; ok {
+		return through
+	}
+	return to
+}
+
+// asWritten are options of any kind.
+type asWritten struct{ json.RawMessage }
+
+// Facts is deploy.Options's: a controller that works does not ask.
+func (asWritten) Facts() (identity, group string, err error) { return "", "", nil }
+
+// kinds have calls go through the lines.
+func (d duty) kinds(real deploy.Kinds) deploy.Kinds {
+	through := deploy.Kinds{}
+	for name, kind := range real {
+		through[name] = deploy.Define(kind, asWritten{}, func(o asWritten, s deploy.Setup) (deploy.Deployer, error) {
+			s.Wire = func(over http.RoundTripper) http.RoundTripper { return rerouted{over, d} }
+			return real.Open(name, o.RawMessage, s)
+		})
+	}
+	return through
+}
+
+type rerouted struct {
+	over http.RoundTripper
+	duty
+}
+
+// RoundTrip is http.RoundTripper's.
+func (r rerouted) RoundTrip(q *http.Request) (*http.Response, error) {
+	q = q.Clone(q.Context())
+	q.URL.Host = r.way(q.URL.Host)
+	return r.over.RoundTrip(q)
+}
+
+// hosts have SSH go through the lines.
+func (d duty) hosts(real controller.Hosts) controller.Hosts {
+	return func(ctx context.Context, farmName string, n farm.Node, c controller.Context) (host.Host, error) {
+		if n.SSH != nil {
+			to, port, err := net.SplitHostPort(d.way(net.JoinHostPort(n.Address, strconv.Itoa(n.SSH.Port))))
+			if err != nil {
+				return nil, err
+			}
+			ssh := *n.SSH
+			n.Address, n.SSH = to, &ssh
+			if ssh.Port, err = strconv.Atoi(port); err != nil {
+				return nil, err
+			}
+		}
+		return real(ctx, farmName, n, c)
+	}
+}
+
+// A prober has handshakes go through the lines.
+type prober struct {
+	probe.Prober
+	duty
+}
+
+func (d duty) prober(real probe.Prober) probe.Prober { return prober{real, d} }
+
+// Probe is probe.Prober's.
+func (p prober) Probe(ctx context.Context, q probe.Question) (farm.Sight, error) {
+	asked := q.Endpoint
+	q.Endpoint.Address = p.way(asked.Address)
+	s, err := p.Prober.Probe(ctx, q)
+	s.Endpoint = asked
+	return s, err
 }

@@ -14,11 +14,12 @@ import (
 )
 
 // tables are all that is backed up, that is, all but what concerns the database
-// itself: the schema's version, its facts, and the controllers on it.
+// itself (the schema's version, its facts, the controllers on it) and what is over
+// within the hour: tokens and calls of agents.
 func tables() []string {
 	return []string{
 		"words", "revisions", "settings", "issuers", "nodes", "sites", "places", "certificates", "versions", "sealed",
-		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes",
+		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes", "agents", "api_tokens",
 	}
 }
 

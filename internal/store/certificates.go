@@ -30,8 +30,9 @@ func (t *Tx) PutCertificate(ctx context.Context, c farm.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return t.put(ctx, "save certificate of "+c.Site, `INSERT INTO certificates (farm, site, doc) VALUES (?, ?, ?)
-		ON CONFLICT (farm, site) DO UPDATE SET doc = excluded.doc`, c.Farm, c.Site, doc)
+	return t.put(ctx, "save certificate of "+c.Site, `INSERT INTO certificates (farm, site, doc, version, next, failing) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, site) DO UPDATE SET doc = excluded.doc, version = excluded.version, next = excluded.next, failing = excluded.failing`,
+		c.Farm, c.Site, doc, c.Version, micros(c.Next), flag(c.Failing()))
 }
 
 // RemoveCertificate forgets a site's certificate, but not its versions.
@@ -48,9 +49,10 @@ func (t *Tx) PutVersion(ctx context.Context, v farm.Version) error {
 	if err != nil {
 		return err
 	}
-	return t.put(ctx, "save version "+v.ID, `INSERT INTO versions (farm, id, site, created, doc) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (farm, id) DO UPDATE SET site = excluded.site, created = excluded.created, doc = excluded.doc`,
-		v.Farm, v.ID, v.Site, micros(v.Created), doc)
+	return t.put(ctx, "save version "+v.ID, `INSERT INTO versions (farm, id, site, created, doc, leaf, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, id) DO UPDATE SET site = excluded.site, created = excluded.created, doc = excluded.doc,
+		leaf = excluded.leaf, not_before = excluded.not_before, not_after = excluded.not_after`,
+		v.Farm, v.ID, v.Site, micros(v.Created), doc, v.Leaf(), micros(v.NotBefore()), micros(v.NotAfter()))
 }
 
 // Version returns one version, or ErrNotFound.

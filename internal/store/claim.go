@@ -252,3 +252,17 @@ func (c *claim) putOff(ctx context.Context, jobs []farm.Job) error {
 	}
 	return nil
 }
+
+// RaiseLane makes the epoch of a lane at least this, as a place has seen that fences.
+// Who has the lane loses its lease by that: what it writes is refused, and its job is
+// done again with a higher epoch. It reports whether the epoch was lower.
+func (t *Tx) RaiseLane(ctx context.Context, farmName, name string, epoch int64) (raised bool, err error) {
+	err = t.each(ctx, func(scan func(...any) error) error {
+		raised = true
+		return scan(&name)
+	}, `UPDATE lanes SET epoch = ? WHERE farm = ? AND lane = ? AND epoch < ? RETURNING lane`, epoch, farmName, name, epoch)
+	if err != nil {
+		return false, fmt.Errorf("raise the epoch of %s: %w", name, err)
+	}
+	return raised, nil
+}

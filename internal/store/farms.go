@@ -197,7 +197,7 @@ func (t *Tx) Farm(ctx context.Context, name string) (farm.Farm, error) {
 	if f.Issuers, err = many[farm.Issuer](ctx, t, "issuers", `SELECT doc FROM issuers WHERE farm = ? ORDER BY name`, name); err != nil {
 		return f, err
 	}
-	if f.Nodes, err = many[farm.Node](ctx, t, "nodes", `SELECT doc FROM nodes WHERE farm = ? ORDER BY name`, name); err != nil {
+	if f.Nodes, err = t.Nodes(ctx, name); err != nil {
 		return f, err
 	}
 	f.Sites, err = t.Sites(ctx, name, "", 0)
@@ -223,6 +223,11 @@ func (t *Tx) Sites(ctx context.Context, farmName, after string, limit int) ([]fa
 // Node returns one node, or ErrNotFound.
 func (t *Tx) Node(ctx context.Context, farmName, name string) (farm.Node, error) {
 	return one[farm.Node](ctx, t, "node "+name, `SELECT doc FROM nodes WHERE farm = ? AND name = ?`, farmName, name)
+}
+
+// Nodes returns the nodes of a farm, in the order of their names.
+func (t *Tx) Nodes(ctx context.Context, farmName string) ([]farm.Node, error) {
+	return many[farm.Node](ctx, t, "nodes", `SELECT doc FROM nodes WHERE farm = ? ORDER BY name`, farmName)
 }
 
 // Issuer returns one issuer, or ErrNotFound.

@@ -84,9 +84,11 @@ func (t *Tx) PutPlace(ctx context.Context, p farm.Place) error {
 	if err != nil {
 		return err
 	}
-	return t.put(ctx, "save target "+p.Target.Name, `INSERT INTO places (farm, target, site, released, sum, doc) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (farm, target) DO UPDATE SET site = excluded.site, released = excluded.released, sum = excluded.sum, doc = excluded.doc`,
-		p.Farm, p.Target.Name, p.Target.Site, flag(p.Released), sum, doc)
+	return t.put(ctx, "save target "+p.Target.Name, `INSERT INTO places (farm, target, site, released, sum, doc, node, kind, standing, served, looked)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (farm, target) DO UPDATE SET site = excluded.site, released = excluded.released, sum = excluded.sum, doc = excluded.doc,
+		node = excluded.node, kind = excluded.kind, standing = excluded.standing, served = excluded.served, looked = excluded.looked`,
+		p.Farm, p.Target.Name, p.Target.Site, flag(p.Released), sum, doc, p.Target.Node, p.Target.Kind, string(p.Standing()), p.Serves(), micros(p.Looked))
 }
 
 // RemovePlace forgets a target.

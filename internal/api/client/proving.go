@@ -37,6 +37,16 @@ func (c *Client) Sudoers(ctx context.Context, farmName, node string) (snippet.Sn
 	return answered[snippet.Snippet](ctx, c, ask{route: "sudoers", words: []string{farmName, node}})
 }
 
+// NodePolicy is the policy that a node needs which decides for itself.
+func (c *Client) NodePolicy(ctx context.Context, farmName, node string) (snippet.Snippet, error) {
+	return answered[snippet.Snippet](ctx, c, ask{route: "node-policy", words: []string{farmName, node}})
+}
+
+// NodeReceiver is the line of authorized_keys for a node's receiver.
+func (c *Client) NodeReceiver(ctx context.Context, farmName, node string) (snippet.Snippet, error) {
+	return answered[snippet.Snippet](ctx, c, ask{route: "node-receiver", words: []string{farmName, node}})
+}
+
 // RollOver gives the account at an issuer a new key, or says what is in the way.
 func (c *Client) RollOver(ctx context.Context, farmName, issuer string) (controller.Rollover, error) {
 	return answered[controller.Rollover](ctx, c, ask{route: "roll-over", words: []string{farmName, issuer}})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/certfarm/certfarm/internal/deploy"
 )
 
 // first switches the canaries of all receipts alone and waits until every reader
@@ -16,8 +18,9 @@ import (
 // so, and readers that serve them answer at once. When no live name is left to be
 // switched, there is nothing to ask for any more.
 func (d *Store) first(ctx context.Context, all []note) error {
-	if d.readers == nil || !slices.ContainsFunc(all, func(n note) bool { return n.canary() != "" }) {
-		return nil
+	looks, err := d.lookouts(ctx, all)
+	if err != nil || len(looks) == 0 {
+		return err
 	}
 	left, err := d.forward(ctx, all, func(e entry) bool { return e.Canary })
 	if err != nil {
@@ -28,18 +31,41 @@ func (d *Store) first(ctx context.Context, all []note) error {
 	}
 	within, cancel := context.WithTimeout(ctx, d.options.patience())
 	defer cancel()
-	for _, n := range all {
-		if n.canary() == "" {
-			continue
-		}
-		if err := d.readers(within, n.canary(), []string{n.Leaf}); err != nil {
+	for _, l := range looks {
+		if err := l.ask(within, l.note.canary(), []string{l.note.Leaf}); err != nil {
 			if ctx.Err() == nil {
-				err = d.unseen(n, err)
+				err = d.unseen(l.note, err)
 			}
 			return errors.Join(err, d.putBack(ctx, stepsOf(all)))
 		}
 	}
 	return nil
+}
+
+// A lookout is a staging with a canary, and how its readers are asked for it.
+type lookout struct {
+	note note
+	ask  deploy.Look
+}
+
+// lookouts are those of the stagings that have a canary, each with the readers of its
+// own target: others may have no binding for that canary.
+func (d *Store) lookouts(ctx context.Context, all []note) (looks []lookout, err error) {
+	for _, n := range all {
+		if n.canary() == "" {
+			continue
+		}
+		ask := d.readers
+		if d.looks != nil && n.Target != d.target && n.Target != "" {
+			if ask, err = d.looks(ctx, n.Target); err != nil {
+				return nil, fmt.Errorf("the readers of %s: %w", n.Target, err)
+			}
+		}
+		if ask != nil {
+			looks = append(looks, lookout{n, ask})
+		}
+	}
+	return looks, nil
 }
 
 // unseen says that a reader did not take the canary up. What the look says is left

@@ -206,3 +206,29 @@ func TestCanaryIsAPlace(t *testing.T) {
 		t.Errorf("it writes to %q", got)
 	}
 }
+
+// Of two sites that are made live together each one's canary is asked for at its own
+// readers.
+func TestCanariesOfTwoSites(t *testing.T) {
+	b := newBird(t)
+	second := newShop(t, func(o *Options) { o.Canary, o.Names = "bird.example.net", []string{"www.example.net"} })
+	second.Store.files, b.target, second.target = b.host, "shop/ccs", "shelf/ccs"
+	rs := []deploy.Receipt{b.stage(t, 1, covering(t)), second.stage(t, 1, bundleFor(t, "bird.example.net", "www.example.net"))}
+	var theirs []string
+	b.looks = func(_ context.Context, target string) (deploy.Look, error) {
+		return func(_ context.Context, sni string, _ []string) error {
+			theirs = append(theirs, target+" "+sni)
+			return nil
+		}, nil
+	}
+	must(t, b.Activate(t.Context(), rs))
+	if len(b.asked) != 1 || !strings.HasPrefix(b.asked[0], canary) || !slices.Equal(theirs, []string{"shelf/ccs bird.example.net"}) {
+		t.Errorf("our readers were asked %q, and others %q", b.asked, theirs)
+	}
+	must(t, b.Restore(t.Context(), rs))
+	gone := errors.New("there is no such target")
+	b.looks = func(context.Context, string) (deploy.Look, error) { return nil, gone }
+	if err := b.Activate(t.Context(), rs); !errors.Is(err, gone) || len(b.root()) != 0 {
+		t.Errorf("got %v", err)
+	}
+}

@@ -66,6 +66,10 @@ type Setup struct {
 	Options  Options     // with defaults, found right by Facts
 	Names    []string    // of the site, where Options.Names is empty
 	Look     deploy.Look // asks the readers; nil: the canary goes live with the rest
+	Target   string      // whose store it is; see deploy.Setup
+	// Looks asks the readers of another target whose receipt is made live with ours; nil:
+	// they are asked as ours are.
+	Looks func(ctx context.Context, target string) (deploy.Look, error)
 }
 
 // Store is one site's place in a certificate store. It is a deploy.Deployer and
@@ -76,6 +80,8 @@ type Store struct {
 	options  Options
 	names    []string
 	readers  deploy.Look
+	target   string
+	looks    func(ctx context.Context, target string) (deploy.Look, error)
 }
 
 var (
@@ -89,7 +95,7 @@ func New(s Setup) *Store {
 	if len(names) == 0 {
 		names = s.Names
 	}
-	return &Store{s.Files, s.Password, s.Options, names, s.Look}
+	return &Store{s.Files, s.Password, s.Options, names, s.Look, s.Target, s.Looks}
 }
 
 // Inspect reports what the site's files hold; see deploy.Deployer. A file that

@@ -11,11 +11,16 @@ import (
 const (
 	StorePassword   = "store_password"
 	AccountPassword = "password"
+	ReaderPassword  = "account_password"
 )
+
+// A Wrap gives the deployer that also changes the servers which read a store; see
+// package iis.
+type Wrap func(files *Store, o Options, s deploy.Setup) deploy.Deployer
 
 // Kind is IIS' Centralized Certificate Store. Its nodes in farm.yaml are the
 // servers that read it.
-func Kind() deploy.Kind {
+func Kind(wrap Wrap) deploy.Kind {
 	return deploy.Define(deploy.Kind{
 		Name:     "ccs",
 		Doc:      "IIS Centralized Certificate Store: PFX files on a share",
@@ -26,6 +31,7 @@ func Kind() deploy.Kind {
 		Secrets: []deploy.Secret{
 			{Name: StorePassword, Doc: "the one password of all PFX files in the store, the readers' PrivateKeyPassword"},
 			{Name: AccountPassword, Doc: "password of the account that writes to the share", Optional: true},
+			{Name: ReaderPassword, Doc: "mode bindings or store-only: password of the account under which IIS reads the store", Optional: true},
 		},
 	}, Defaults(), func(o Options, s deploy.Setup) (deploy.Deployer, error) {
 		files, given := s.Host.(Share)
@@ -35,7 +41,11 @@ func Kind() deploy.Kind {
 				return nil, err
 			}
 		}
-		return New(Setup{Files: files, Password: s.Secrets[StorePassword], Options: o, Look: s.Look}), nil
+		store := New(Setup{Files: files, Password: s.Secrets[StorePassword], Options: o, Look: s.Look, Target: s.Target, Looks: s.Looks})
+		if s.Node == nil { // there is no way to its readers, and so nothing that could be changed of them
+			return store, nil
+		}
+		return wrap(store, o, s), nil
 	})
 }
 
@@ -45,7 +55,7 @@ func Kind() deploy.Kind {
 func (o Options) Files(password farm.Secret) (Share, error) {
 	u, ok := o.UNC()
 	if !ok {
-		return waiting{local.New(local.Config{}), heldOpen}, nil
+		return local.New(local.Config{}), nil
 	}
 	return smb.New(smb.Config{Server: u.Server, Port: o.Port, Share: u.Share, User: o.User, Domain: o.Domain, Password: password})
 }

@@ -29,11 +29,13 @@ const (
 // note is a receipt's note. It names paths and hashes, so that it serves in the
 // hands of another target of the same group, and no key.
 type note struct {
-	Root   string  // the folder that IIS reads
-	Folder string  // of this staging
-	New    string  // hash of what was staged
-	Leaf   string  // fingerprint of its leaf: what readers of the canary must serve
-	Files  []entry // in the order in which they are switched
+	Root   string   // the folder that IIS reads
+	Folder string   // of this staging
+	New    string   // hash of what was staged
+	Leaf   string   // fingerprint of its leaf: what readers of the canary must serve
+	Files  []entry  // in the order in which they are switched
+	Target string   `json:",omitempty"` // whose readers serve it
+	Former []string `json:",omitempty"` // folders of the site from before its first name changed
 }
 
 // entry is one file in the root.
@@ -61,12 +63,16 @@ func (n note) canary() string {
 func (n note) site() (folder string)    { folder, _ = split(n.Folder); return folder }
 func (n note) generation() (own string) { _, own = split(n.Folder); return own }
 
-// siteFolder is the name of a site's folder in the staging folder. The first file
-// is in it, since two farms may have a site of one name on one store.
+// siteFolder is the name of a site's folder in the staging folder: its first half is of
+// the site alone. The first file is in the other, since two farms may have a site of one
+// name on one store.
 func siteFolder(site string, first entry) string {
-	sum := sha256.Sum256([]byte(site + "\x00" + first.Name))
-	return hex.EncodeToString(sum[:8])
+	sum, both := sha256.Sum256([]byte(site)), sha256.Sum256([]byte(site+"\x00"+first.Name))
+	return hex.EncodeToString(sum[:siteHalf]) + hex.EncodeToString(both[:siteHalf])
 }
+
+// siteHalf is the bytes of each half.
+const siteHalf = 4
 
 // read takes a receipt apart. A note can only name folders by names that we give
 // and PFX files in a root.
@@ -86,7 +92,8 @@ func (n note) right() bool {
 	_, base := split(site)
 	wrong := func(e entry) bool { return !isFileName(e.Name) || e.Prev != "" && !hashName.MatchString(e.Prev) }
 	return absolute(n.Root) && absolute(n.Folder) && stagingName.MatchString(own) && siteName.MatchString(base) &&
-		hashName.MatchString(n.New) && hashName.MatchString(n.Leaf) && len(n.Files) > 0 && !slices.ContainsFunc(n.Files, wrong)
+		hashName.MatchString(n.New) && hashName.MatchString(n.Leaf) && len(n.Files) > 0 && !slices.ContainsFunc(n.Files, wrong) &&
+		!slices.ContainsFunc(n.Former, func(f string) bool { return !siteName.MatchString(f) || f == base })
 }
 
 func readAll(rs []deploy.Receipt) ([]note, error) {

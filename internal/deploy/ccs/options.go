@@ -42,17 +42,21 @@ type Options struct {
 	Canary          string   `json:"canary,omitempty" doc:"a name that the certificate covers, that IIS has a binding for and that no client asks for: its file is written first, and the others when every reader serves it"`
 	Readers         string   `json:"readers" doc:"the oldest Windows that reads the store: 2016 (and older) or 2019+"`
 	PollingInterval string   `json:"polling_interval" doc:"how often the readers look for changes, as their PollingInterval says, such as 5m"`
+	Mode            string   `json:"mode" doc:"what is changed of the IIS servers under on, over their SSH lines. bindings: they are told to read the store, and their HTTPS bindings take the certificate from it; store-only: they are told to read it; none: nothing"`
+	Bound
+	Location string `json:"location,omitempty" doc:"mode bindings or store-only: the store as the servers reach it, if that is not share or path: a DFS path, say"`
+	Account  string `json:"account,omitempty" doc:"mode bindings or store-only: the account under which IIS reads the store, for servers that were not told yet"`
 }
 
 // Defaults are the options of a store as IIS comes.
 func Defaults() Options {
-	return Options{Staging: ".certfarm", Readers: Readers2019, PollingInterval: "5m"}
+	return Options{Staging: ".certfarm", Readers: Readers2019, PollingInterval: "5m", Mode: None}
 }
 
 // Facts checks the options; see deploy.Options. Targets on one store are one
 // reload group: they go live together.
 func (o Options) Facts() (identity, group string, err error) {
-	for _, check := range []func() error{o.checkPlace, o.checkStaging, o.checkNames, o.checkReaders} {
+	for _, check := range []func() error{o.checkPlace, o.checkStaging, o.checkNames, o.checkReaders, o.checkMode} {
 		if err := check(); err != nil {
 			return "", "", err
 		}

@@ -81,7 +81,7 @@ func TestFacts(t *testing.T) {
 
 // The kind is described as all others are: its options are read strictly.
 func TestKind(t *testing.T) {
-	kind := Kind()
+	kind := Kind(nil)
 	facts, err := kind.Check([]byte(`{"share": "\\\\files\\certs", "user": "u", "names": ["www.example.org"]}`), StorePassword)
 	must(t, err)
 	if !strings.Contains(string(facts.Options), `"readers":"2019+"`) || len(facts.Places) != 1 {

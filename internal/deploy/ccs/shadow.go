@@ -27,6 +27,10 @@ func (o Options) Shadow(t deploy.Trial) (deploy.Shadow, error) {
 	}
 	at := o
 	at.Names, at.Canary = t.Names, ""
+	if o.Mode != None {
+		at.Mode, at.Bound, at.Location, at.Account = None, Bound{}, "", ""
+		s.Untried = append(s.Untried, deploy.Untried{What: "provider and bindings of the IIS servers", Why: "each has one provider, and it is live"})
+	}
 	if t.Apart {
 		base := join(o.Share+o.Path, "."+t.Mark)
 		folder := join(base, cmp.Or(t.Place, "certs"))

@@ -25,7 +25,7 @@ func tryStore(t *testing.T, root string, o map[string]any, password farm.Secret,
 	o["names"] = []string{"www.example.org"}
 	options, err := json.Marshal(o)
 	must(t, err)
-	kinds := deploy.NewKinds(Kind())
+	kinds := deploy.NewKinds(Kind(nil))
 	setup := deploy.Setup{Secrets: map[string]farm.Secret{StorePassword: secret(), AccountPassword: password}}
 	checks := deploy.Try{
 		Kinds: kinds, Kind: "ccs", Options: options, Setup: setup, Now: time.Now,
@@ -87,7 +87,7 @@ func TestTryTellsAWrongPassword(t *testing.T) {
 	options, err := json.Marshal(map[string]any{"path": filepath.ToSlash(root), "names": []string{"www.example.org"}})
 	must(t, err)
 	checks := deploy.Try{
-		Kinds: deploy.NewKinds(Kind()), Kind: "ccs", Options: options, Now: time.Now,
+		Kinds: deploy.NewKinds(Kind(nil)), Kind: "ccs", Options: options, Now: time.Now,
 		Setup: deploy.Setup{Secrets: map[string]farm.Secret{StorePassword: secret()}},
 		Trial: deploy.Trial{Mark: "certfarm-test", Names: []string{"certfarm-test.invalid"}},
 	}.Run(t.Context())

@@ -86,7 +86,7 @@ func (d *Store) begin(s deploy.Stage) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.note.Root = d.options.root()
+	w.note.Root, w.note.Target = d.options.root(), d.target
 	for i, name := range files {
 		w.note.Files = append(w.note.Files, entry{Name: name, Canary: i < canary})
 	}
@@ -124,6 +124,9 @@ func (w *work) look(ctx context.Context, s deploy.Stage) error {
 		own += ".2" // its kept files are the way back from what is live
 	}
 	w.note.Folder = join(site, own)
+	if err := w.former(ctx, site); err != nil {
+		return err
+	}
 	return w.sweep(ctx, site, active)
 }
 

@@ -395,3 +395,39 @@ func TestInspectSeesWhatIsMissing(t *testing.T) {
 		t.Errorf("holds %+v (%v)", in, err)
 	}
 }
+
+// Another first name gives a site another folder for its stagings. The one before goes
+// with its keys when the new one is live; folders of other sites, and of a farm that has a
+// site of the same name, stay.
+func TestAnotherFirstName(t *testing.T) {
+	s := newShop(t, plain)
+	folders := func() (all []string) {
+		for name := range s.mem.Tree() {
+			if path.Dir(name) == "/srv/certs/.certfarm" {
+				all = append(all, path.Base(name))
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	renamed := newShop(t, func(o *Options) { o.Names = []string{"a.example.org", deploytest.Names[1]} })
+	other := newShop(t, func(o *Options) { o.Names = []string{"other.example.org"} })
+	for _, shop := range []*shop{&renamed, &other} {
+		shop.Store.files, shop.mem, shop.host = s.host, s.mem, s.host
+	}
+	s.install(t, 1, bundleFor(t, deploytest.Names...))
+	before := folders()
+	other.install(t, 1, bundleFor(t, "other.example.org"))
+	r := renamed.stage(t, 2, bundleFor(t, renamed.options.Names...))
+	if got := folders(); len(got) != 3 || !slices.Contains(got, before[0]) {
+		t.Fatalf("before it is live there are %q, of which %q was first", got, before)
+	}
+	must(t, renamed.Activate(t.Context(), []deploy.Receipt{r}))
+	if got := folders(); len(got) != 2 || slices.Contains(got, before[0]) {
+		t.Errorf("there are %q, of which %q was first", got, before)
+	}
+	must(t, renamed.Restore(t.Context(), []deploy.Receipt{r}))
+	if got := s.root(); got["a.example.org.pfx"] != "" || got["example.org.pfx"] == "" || got["other.example.org.pfx"] == "" {
+		t.Errorf("the store has %q", slices.Sorted(maps.Keys(got)))
+	}
+}

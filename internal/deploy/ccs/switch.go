@@ -36,6 +36,7 @@ func (d *Store) Activate(ctx context.Context, rs []deploy.Receipt) error {
 		// The version before the one that was live: its key has no more use here.
 		// Where that fails, the next Stage tries again.
 		_ = d.sweep(ctx, n.site(), n.generation())
+		d.sweepFormer(ctx, n)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type caller struct {
 	deliver     bool
 	lag         time.Duration
 	farm, place string
+	epoch       int64       // of the lease of whoever activates, restores or discards; 0: the stage's is told
 	secret      farm.Secret // what no error may hold, beside the keys
 	send        func(context.Context, call) (reply, error)
 }
@@ -184,6 +185,9 @@ func (c *caller) each(ctx context.Context, verb string, rs []deploy.Receipt) err
 			continue
 		}
 		told.Verb = verb
+		if c.epoch > 0 { // in place of the stage's, which may be of long ago
+			told.Epoch = c.epoch
+		}
 		_, err := c.call(ctx, told)
 		all = append(all, err)
 	}

@@ -81,7 +81,7 @@ func openWebhook(o webhook, s deploy.Setup) (deploy.Deployer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newWebhook(o, s, g.transport(t))
+	return newWebhook(o, s, s.Wire.Around(g.transport(t)))
 }
 
 func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deployer, error) {
@@ -98,5 +98,5 @@ func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deplo
 		return nil, err
 	}
 	lag, err := lagOf(o.Lag)
-	return &caller{identity: identity, deliver: o.Deliver, lag: lag, secret: key, send: line.send}, err
+	return &caller{identity: identity, deliver: o.Deliver, lag: lag, epoch: s.Lease.Epoch, secret: key, send: line.send}, err
 }

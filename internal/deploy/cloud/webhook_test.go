@@ -189,6 +189,32 @@ func TestWebhookAnswers(t *testing.T) {
 	says(t, err, []string{"hmac has 5 bytes"})
 }
 
+// A controller that goes on with what another has staged says its own epoch, so
+// that the receiver refuses whatever of the other is still under way.
+func TestWebhookTellsWhoseLeaseItIs(t *testing.T) {
+	h := newHook()
+	open := func(epoch int64) deploy.Deployer {
+		d, err := newWebhook(webhook{URL: "https://hooks.example.org/certfarm", Timeout: "30s", Deliver: true},
+			deploy.Setup{Lease: deploy.Lease{Epoch: epoch}, Secrets: map[string]farm.Secret{"hmac": farm.NewSecret([]byte(hookKey))}}, handler{h})
+		must(t, err)
+		return d
+	}
+	s := stageOf(deploytest.NewBundle(t, farm.EC256))
+	s.Epoch = 7
+	r, err := open(7).Stage(t.Context(), s)
+	must(t, err)
+	for epoch, do := range map[int64]func(deploy.Deployer) error{
+		9:  func(d deploy.Deployer) error { return d.Activate(t.Context(), []deploy.Receipt{r}) },
+		11: func(d deploy.Deployer) error { return d.Restore(t.Context(), []deploy.Receipt{r}) },
+		13: func(d deploy.Deployer) error { return d.Discard(t.Context(), r) },
+	} {
+		must(t, do(open(epoch)))
+		if h.last.Epoch != epoch {
+			t.Errorf("%s under the lease %d says %d", h.last.Verb, epoch, h.last.Epoch)
+		}
+	}
+}
+
 // TestSignature pins the signature, which receivers are written against: made with
 // printf '1700000000.{"verb":"inspect"}' | openssl dgst -sha256 -hmac KEY
 func TestSignature(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package drain takes a node out of the balancers in front of it while its
-// certificate is changed, and puts it back when it was seen to serve the new one.
+// certificate is changed or brought back, and puts it back when it was seen to serve the new one.
 //
 //	in ──Activate──▶ out, its connections end ──change──▶ its endpoints are asked ──▶ in
 //	                  │                                        │ they serve neither the
@@ -85,7 +85,7 @@ const (
 	openEvery = 200 * time.Millisecond
 )
 
-// Deployer is a deploy.Deployer that drains its node around Activate.
+// Deployer is a deploy.Deployer that drains its node around Activate and Restore.
 type Deployer struct{ s Setup }
 
 // New makes one.
@@ -108,12 +108,10 @@ func (d *Deployer) Inspect(ctx context.Context) (deploy.Installed, error) {
 // Stage asks every balancer how the server stands, so that one which does not answer
 // is found before anything changes, and has the inner deployer stage.
 func (d *Deployer) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, error) {
-	var longest time.Duration
 	for _, b := range d.s.Servers {
 		if _, err := b.State(ctx); err != nil {
 			return deploy.Receipt{}, fmt.Errorf("asking the balancer for %s, before anything is changed: %w", b.Name(), err)
 		}
-		longest = max(longest, b.Wait)
 	}
 	var note around
 	if in, err := d.s.Inner.Inspect(ctx); err == nil { // else it is for Stage to say what is wrong
@@ -126,7 +124,7 @@ func (d *Deployer) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, e
 	if err != nil {
 		return r, err
 	}
-	r.Wait += longest + askTime
+	r.Wait += d.longest() + askTime
 	if d.s.Look != nil {
 		r.Wait += lookTime + r.Lag
 	}
@@ -155,15 +153,22 @@ func (d *Deployer) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	return d.PutBack(ctx)
 }
 
-// Restore has the inner deployer restore and puts the node back, if we took it out,
-// when it serves what it did.
+// Restore takes the node out as Activate does, has the inner deployer restore, and puts
+// the node back when it serves what it did. A server that serves nothing of ours has no
+// connections to wait for; and a balancer that refuses, or does not answer, holds up no
+// way back: then it is restored where it stands.
 func (d *Deployer) Restore(ctx context.Context, rs []deploy.Receipt) error {
 	note, lag, err := first(rs)
 	if err != nil {
 		return err
 	}
-	if err := d.s.Inner.Restore(ctx, rs); err != nil {
-		return err
+	if d.look(ctx, glance, slices.Concat(note.Leaves, note.Before)) == nil {
+		within, cancel := context.WithTimeout(ctx, d.longest()+askTime)
+		err = d.takeOut(within)
+		cancel()
+	}
+	if failed := d.s.Inner.Restore(ctx, rs); failed != nil {
+		return d.setRight(ctx, note, errors.Join(failed, err), false)
 	}
 	ours, err := d.s.Ledger.Read(ctx)
 	if err != nil || len(ours) == 0 {
@@ -173,6 +178,14 @@ func (d *Deployer) Restore(ctx context.Context, rs []deploy.Receipt) error {
 		return fmt.Errorf("it was put back, but %w; it stays out of %s", err, strings.Join(ours, ", "))
 	}
 	return d.PutBack(ctx)
+}
+
+// longest is the longest time that connections of a server have to end.
+func (d *Deployer) longest() (longest time.Duration) {
+	for _, b := range d.s.Servers {
+		longest = max(longest, b.Wait)
+	}
+	return longest
 }
 
 // Discard has the inner deployer discard. A node that an activation left out is put

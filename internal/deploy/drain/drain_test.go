@@ -68,7 +68,7 @@ type change struct {
 	deploy.Deployer
 	pool         *pool
 	serves       string
-	stood        []string // at each Activate
+	stood        []string // at each Activate and Restore
 	fail, refuse error    // after the switch, in place of it
 }
 
@@ -90,6 +90,10 @@ func (c *change) Activate(ctx context.Context, _ []deploy.Receipt) error {
 }
 
 func (c *change) Restore(context.Context, []deploy.Receipt) error {
+	c.stood = append(c.stood, c.pool.state)
+	if c.refuse != nil {
+		return c.refuse
+	}
 	c.serves = "old"
 	return nil
 }
@@ -269,6 +273,40 @@ func TestASickNodeStaysOut(t *testing.T) {
 				s.stands(t, "out")
 				must(t, back(s, rs))
 				s.stands(t, "in")
+			})
+		})
+	}
+}
+
+// The way back takes the node out, too, unless there is nothing to wait for or the
+// balancer does not let it go: it is restored all the same.
+func TestRestoreDrains(t *testing.T) {
+	for name, c := range map[string]struct {
+		set   func(*scene)
+		stood string
+		fails bool
+	}{
+		"alive":                {func(*scene) {}, "out", false},
+		"dead":                 {func(s *scene) { s.serves = "nothing" }, "in", false},
+		"held":                 {func(s *scene) { s.pool.state = "held" }, "held", false},
+		"no balancer answers":  {func(s *scene) { s.pool.state = "what" }, "what", false},
+		"it cannot be brought": {func(s *scene) { s.refuse = host.ErrUnreachable }, "out", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t, time.Minute)
+				rs := s.stage(t)
+				must(t, s.d.Activate(t.Context(), rs))
+				s.stood, s.pool.open, s.pool.until = nil, 3, time.Now().Add(20*time.Second)
+				c.set(s)
+				before := s.pool.state
+				if err := s.d.Restore(t.Context(), rs); (err != nil) != c.fails {
+					t.Errorf("got %v", err)
+				}
+				if !slices.Equal(s.stood, []string{c.stood}) || c.stood == "out" && s.pool.open > 0 {
+					t.Errorf("at the change it was %q, with %d connections", s.stood, s.pool.open)
+				}
+				s.stands(t, before)
 			})
 		})
 	}

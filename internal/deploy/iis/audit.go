@@ -1,6 +1,7 @@
 package iis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -14,6 +15,10 @@ import (
 // for the name (SNI), then into the Centralized Certificate Store, and last for all
 // addresses.
 const Overruled = "overruled"
+
+// Unread is the trouble of a server or a binding of it that does not take its
+// certificates from the store, or looks for changes less often than is believed.
+const Unread = "unread"
 
 var _, _ deploy.Auditor = (*machine)(nil), (*central)(nil)
 
@@ -41,7 +46,13 @@ func (s shell) overruled(ctx context.Context, o Options) ([]deploy.Flaw, error) 
 	if err != nil {
 		return nil, err
 	}
-	var all []deploy.Flaw
+	return n.overruled(o), nil
+}
+
+func (n node) overruled(o Options) (all []deploy.Flaw) {
+	if o.Mode != Bindings {
+		return nil
+	}
 	for _, b := range n.bindings {
 		if !o.mine(b) || b.Flags&(flagSNI|flagCentral) == 0 {
 			continue
@@ -56,7 +67,32 @@ func (s shell) overruled(ctx context.Context, o Options) ([]deploy.Flaw, error) 
 			})
 		}
 	}
-	return all, nil
+	return all
+}
+
+// unread is what keeps a server from taking its certificates from the store.
+func (n node) unread(o Options) (all []deploy.Flaw) {
+	add := func(place, hint, format string, args ...any) {
+		all = append(all, deploy.Flaw{Place: place, Trouble: Unread, Problem: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	const provider = "Centralized Certificate Store"
+	switch every := cmp.Or(n.provider.interval, defaultInterval); {
+	case !n.provider.enabled:
+		add(provider, "a rollout enables it", "it is not enabled")
+	case !samePath(n.provider.location, o.Path):
+		add(provider, "Set-WebCentralCertProvider, or correct `location`", "it is %s, not %s", n.provider.location, o.Path)
+	case every > o.interval():
+		add(provider, "Set-WebCentralCertProvider -PollingInterval, or correct `polling_interval`", "IIS looks for changes every %d seconds, not every %s", every, o.PollingInterval)
+	}
+	if o.Mode != Bindings {
+		return all
+	}
+	for _, b := range n.bindings {
+		if o.mine(b) && b.Flags&flagCentral == 0 {
+			add(b.Info, "a rollout mends it", "the binding %s has a certificate of its own", b)
+		}
+	}
+	return all
 }
 
 // above reports that http.sys looks at a record, which is for one address, before it

@@ -29,7 +29,7 @@ type central struct {
 
 // centralNote is a receipt's note.
 type centralNote struct {
-	Files   json.RawMessage // the receipt's note of the files
+	Files   json.RawMessage `json:",omitempty"` // the receipt's note of the files
 	Enable  bool            `json:",omitempty"` // the provider was not enabled at Stage
 	Slots   []slot          `json:",omitempty"`
 	Deafen  []string        `json:",omitempty"` // ports on which http.sys did not ask the store
@@ -50,15 +50,22 @@ func (d *central) Inspect(ctx context.Context) (deploy.Installed, error) {
 	if err != nil {
 		return deploy.Installed{}, err
 	}
-	in.Mismatch = in.Mismatch || !n.provider.enabled || !samePath(n.provider.location, d.options.Path)
-	if d.options.Mode == StoreOnly {
-		return in, nil
-	}
-	slots, err := n.slots(d.options)
-	for _, s := range slots {
-		in.Mismatch = in.Mismatch || s.Made || s.Flags&flagCentral == 0
-	}
+	reads, err := n.reads(d.options)
+	in.Mismatch = in.Mismatch || !reads
 	return in, err
+}
+
+// reads reports that IIS takes its certificates from the store, as far as the mode
+// has it.
+func (n node) reads(o Options) (bool, error) {
+	if !n.provider.enabled || !samePath(n.provider.location, o.Path) {
+		return false, nil
+	}
+	if o.Mode == StoreOnly {
+		return true, nil
+	}
+	slots, err := n.slots(o)
+	return err == nil && !slices.ContainsFunc(slots, func(s slot) bool { return s.Made || s.Flags&flagCentral == 0 }), err
 }
 
 // samePath compares folders as Windows does.
@@ -84,14 +91,19 @@ func (d *central) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, er
 
 // plan says what of IIS will be changed, and refuses what cannot be.
 func (d *central) plan(ctx context.Context) (t centralNote, err error) {
-	o := d.options
-	if o.Mode == None {
+	if d.options.Mode == None {
 		return t, nil
 	}
 	n, err := d.look(ctx)
 	if err != nil {
 		return t, err
 	}
+	return n.toRead(d.options)
+}
+
+// toRead says what of a node will be changed, so that it takes its certificates from
+// the store.
+func (n node) toRead(o Options) (t centralNote, err error) {
 	t.Setting = &setting{o.Path, o.User}
 	t.Enable = !n.provider.enabled
 	if err := n.provider.suits(o); err != nil || o.Mode == StoreOnly {
@@ -117,7 +129,7 @@ func (p provider) suits(o Options) error {
 	case p.enabled && !samePath(p.location, o.Path):
 		return fmt.Errorf("the Centralized Certificate Store of the node is %s, and other bindings may read it: give that as path, or disable it first", p.location)
 	case !p.enabled && o.User == "":
-		return fmt.Errorf("the Centralized Certificate Store is not enabled on the node, and no account is named to read it: give `user` and the secret %s, or enable it in IIS Manager", AccountPassword)
+		return errors.New("the Centralized Certificate Store is not enabled on the node, and no account is named to read it: give its name and its password, or enable it in IIS Manager")
 	}
 	return nil
 }
@@ -255,13 +267,20 @@ func (d *central) unsettle(ctx context.Context, ts []centralNote) error {
 	if err := errors.Join(wrong...); err != nil {
 		return fmt.Errorf("restoring: %w", err) // the provider stays: a binding may still read it
 	}
-	if !n.provider.enabled || !slices.ContainsFunc(ts, func(t centralNote) bool { return t.Enable }) {
+	if !n.provider.enabled || !slices.ContainsFunc(ts, func(t centralNote) bool { return t.Enable }) || n.othersCentral("", slotsOf(ts)) {
 		return nil
 	}
 	if _, err := d.run(ctx, centralScript, map[string]any{"enable": false}); err != nil {
 		return fmt.Errorf("disabling the Centralized Certificate Store again: %w", err)
 	}
 	return nil
+}
+
+func slotsOf(ts []centralNote) (all []slot) {
+	for _, t := range ts {
+		all = append(all, t.Slots...)
+	}
+	return all
 }
 
 // deafen adds that http.sys no longer asks the store on ports where it did not at
@@ -274,13 +293,14 @@ func (n node) deafen(back *turn, t centralNote) {
 	}
 }
 
-// othersCentral reports that a binding beside the slots reads the store on a port.
+// othersCentral reports that a binding beside the slots reads the store on a port;
+// empty: on any.
 func (n node) othersCentral(port string, slots []slot) bool {
 	return slices.ContainsFunc(n.bindings, func(b binding) bool {
 		ours := slices.ContainsFunc(slots, func(s slot) bool {
 			return s.Site == b.Site && s.Info == b.Info && (s.Made || s.Flags&flagCentral == 0)
 		})
-		return b.Port == port && b.Flags&flagCentral != 0 && !ours
+		return (b.Port == port || port == "") && b.Flags&flagCentral != 0 && !ours
 	})
 }
 

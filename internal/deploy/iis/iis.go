@@ -1,6 +1,7 @@
 // Package iis puts certificates on IIS: into the certificate store of a Windows node,
 // where the HTTPS bindings are pointed to them, or into a folder of the node that
-// is its Centralized Certificate Store, with the bindings and settings that it needs.
+// is its Centralized Certificate Store, with the bindings and settings that it needs. It
+// also makes them right on the servers that read a store on a share, for the kind ccs.
 //
 //	Cert:\LocalMachine\My      9f2a… the old one      http.sys  www.example.com:443 ──▶ 9f2a…
 //	                           4c11… the new one,                                   (Activate: 4c11…)

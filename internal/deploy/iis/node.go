@@ -54,8 +54,11 @@ type cert struct {
 type provider struct {
 	enabled        bool
 	location, user string
-	interval       int // seconds; 0: the default, 300
+	interval       int // seconds; 0: defaultInterval
 }
+
+// defaultInterval is how often IIS looks into the store, in seconds, if nobody said.
+const defaultInterval = 300
 
 // look reads a node.
 func (s shell) look(ctx context.Context) (node, error) {

@@ -20,25 +20,23 @@ const (
 
 // What is changed of IIS, in the words of tools that IIS users know.
 const (
-	Bindings  = "bindings"   // the HTTPS bindings too
-	StoreOnly = "store-only" // the store, and no binding
-	None      = "none"       // the files of a store that others have set up, and nothing of IIS
+	Bindings  = ccs.Bindings  // the HTTPS bindings too
+	StoreOnly = ccs.StoreOnly // the store, and no binding
+	None      = ccs.None      // the files of a store that others have set up, and nothing of IIS
 )
 
 // Options are the options of the kind iis.
 type Options struct {
-	Store           string   `json:"store" doc:"machine: the certificate store of the node; ccs: a folder of the node that is its own Centralized Certificate Store"`
-	Mode            string   `json:"mode" doc:"bindings: HTTPS bindings are pointed to the new certificate; store-only: it lies in the store and no binding is touched; none (ccs only): nothing but the files"`
-	Names           []string `json:"names,omitempty" doc:"host names whose bindings are meant; empty: all names of the site"`
-	Sites           []string `json:"sites,omitempty" doc:"sites of IIS whose bindings are meant; empty: all. Bindings without a host name are meant only if their site stands here"`
-	Ports           []int    `json:"ports,omitempty" doc:"ports of the bindings; empty: all, and 443 for those that are made"`
-	Create          bool     `json:"create,omitempty" doc:"make a binding (all addresses, SNI) for each name that has none; sites must name one site"`
-	Certificates    string   `json:"certificates" doc:"store machine: the store's name, My (Personal) or WebHosting"`
-	Exportable      bool     `json:"exportable,omitempty" doc:"store machine: administrators may export the key"`
-	Path            string   `json:"path,omitempty" doc:"store ccs: the folder on the node, such as C:\\certs"`
-	User            string   `json:"user,omitempty" doc:"store ccs: the account under which IIS reads the folder, for a provider that is not enabled yet"`
-	Readers         string   `json:"readers" doc:"what Windows the node has: 2016 (and older) or 2019+; it decides the cipher of the PFX"`
-	PollingInterval string   `json:"polling_interval" doc:"store ccs: how often IIS looks for changes; set where the provider is enabled by Certfarm"`
+	Store string   `json:"store" doc:"machine: the certificate store of the node; ccs: a folder of the node that is its own Centralized Certificate Store"`
+	Mode  string   `json:"mode" doc:"bindings: HTTPS bindings are pointed to the new certificate; store-only: it lies in the store and no binding is touched; none (ccs only): nothing but the files"`
+	Names []string `json:"names,omitempty" doc:"host names whose bindings are meant; empty: all names of the site"`
+	ccs.Bound
+	Certificates    string `json:"certificates" doc:"store machine: the store's name, My (Personal) or WebHosting"`
+	Exportable      bool   `json:"exportable,omitempty" doc:"store machine: administrators may export the key"`
+	Path            string `json:"path,omitempty" doc:"store ccs: the folder on the node, such as C:\\certs"`
+	User            string `json:"user,omitempty" doc:"store ccs: the account under which IIS reads the folder, for a provider that is not enabled yet"`
+	Readers         string `json:"readers" doc:"what Windows the node has: 2016 (and older) or 2019+; it decides the cipher of the PFX"`
+	PollingInterval string `json:"polling_interval" doc:"store ccs: how often IIS looks for changes; set where the provider is enabled by Certfarm"`
 }
 
 // Defaults are the options of a node with a certificate store of its own.
@@ -153,27 +151,7 @@ func (o Options) checkBindings() error {
 			return &deploy.FieldError{Field: fmt.Sprintf("names[%d]", i), Problem: fmt.Sprintf("%q is no host name", name), Hint: "names: [www.example.com]"}
 		}
 	}
-	for i, site := range o.Sites {
-		if site == "" || strings.ContainsAny(site, `*?[]"'`) {
-			return &deploy.FieldError{Field: fmt.Sprintf("sites[%d]", i), Problem: fmt.Sprintf("%q is no name of a site", site), Hint: "sites: [Default Web Site], as IIS Manager shows it"}
-		}
-	}
-	for i, p := range o.Ports {
-		if p < 1 || p > 65535 {
-			return &deploy.FieldError{Field: fmt.Sprintf("ports[%d]", i), Problem: fmt.Sprintf("%d is no port", p), Hint: "ports: [443]"}
-		}
-	}
-	return o.checkCreate()
-}
-
-func (o Options) checkCreate() error {
-	switch {
-	case o.Mode != Bindings && o.Create:
-		return &deploy.FieldError{Field: "create", Problem: "with mode " + o.Mode + " no binding is made", Hint: "mode: bindings"}
-	case o.Create && len(o.Sites) != 1:
-		return &deploy.FieldError{Field: "create", Problem: "it is not known which site of IIS the bindings are for", Hint: "sites: [Default Web Site]"}
-	}
-	return nil
+	return o.Check(o.Mode)
 }
 
 func (o Options) checkCentral() error {
@@ -184,7 +162,7 @@ func (o Options) checkCentral() error {
 		return nil
 	}
 	if strings.HasPrefix(strings.ReplaceAll(o.Path, `\`, "/"), "//") {
-		return &deploy.FieldError{Field: "path", Problem: "a share is read by several nodes, and this target is one node's", Hint: "the kind ccs writes to shares; here a folder of the node: path: C:\\certs"}
+		return &deploy.FieldError{Field: "path", Problem: "a share is read by several nodes, and this target is one node's", Hint: "the kind ccs writes to shares, and with mode: bindings it changes the servers that read them; here a folder of the node: path: C:\\certs"}
 	}
 	if o.Path == "" {
 		return &deploy.FieldError{Field: "path", Problem: "the folder of the store is missing", Hint: `path: C:\certs`}

@@ -12,7 +12,6 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -70,6 +69,7 @@ type Answer struct {
 	Key       string           `json:"key,omitempty"`    // of DoRequest: SHA-256 of the public key
 	Error     string           `json:"error,omitempty"`
 	Class     Class            `json:"class,omitempty"` // of the error
+	Epoch     int64            `json:"epoch,omitzero"`  // of Stale: the highest that the node has seen in the lane
 }
 
 // A Class says what kind of error an answer has.
@@ -79,6 +79,7 @@ type Class string
 const (
 	Failed    Class = ""          // the deployer's own error
 	FailedTry Class = "test"      // deploy.ErrTest: the server's own configuration does not pass
+	Mismatch  Class = "mismatch"  // encode.ErrMismatch: a key is not its leaf's
 	Denied    Class = "denied"    // the node's policy does not allow it; trying again will not mend it
 	Stale     Class = "stale"     // a higher epoch was seen
 	Unheard   Class = "unheard"   // the call is not one that the node understands
@@ -91,10 +92,6 @@ var (
 	ErrDenied = errors.New("the node's own policy does not allow it")
 	ErrStale  = errors.New("the node has seen a higher epoch")
 )
-
-// Raw is a call as it goes over a line: JSON that holds keys and secrets. It is only
-// ever sealed, or inside TLS or SSH.
-type Raw = json.RawMessage
 
 // A Caller takes a call to its node and brings the answer. An error means that the
 // node was not reached or did not answer in time, and wraps host.ErrUnreachable: the

@@ -26,7 +26,7 @@ import (
 func All() deploy.Kinds {
 	return deploy.NewKinds(append(cloud.All(),
 		Apache(),
-		ccs.Kind(),
+		ccs.Kind(iis.OfShare),
 		Envoy(),
 		Files(),
 		HAProxy(),

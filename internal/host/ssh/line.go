@@ -171,6 +171,9 @@ func (l *line) idle() bool {
 // without it, or whose forced command refuses it, gets the bare command.
 func (l *line) probe() {
 	defer close(l.probed)
+	if l.host.config.Node.SSH.Receiver {
+		return // the forced command takes calls, and ends them itself
+	}
 	if shell := l.host.config.Node.Shell; shell != "" && shell != host.Posix {
 		return
 	}

@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
+
+	"github.com/go-acme/lego/v5/acme/api"
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
@@ -34,20 +35,10 @@ func (a *Issuer) ChangeKey(ctx context.Context, to farm.Secret) error {
 	if err != nil {
 		return fmt.Errorf("new account key for %s: %w", a.c.Issuer.Name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	// lego changes the key of the core that it is asked through, and never closes the
-	// answer: it gets a core of its own, which leaves nothing open.
-	once := &Issuer{c: a.c, key: a.key, client: http.Client{Transport: whole{a.client.Transport}, CheckRedirect: noRedirect}}
-	core, err := once.open(ctx, account)
-	if err != nil {
-		return err
-	}
-	ctx, x := watch(ctx)
-	if err := core.Accounts.KeyChange(ctx, key); err != nil {
-		return a.fault(doing{what: "change the account's key"}, err, x, time.Now())
-	}
-	return nil
+	// lego changes the key of the core that it is asked through.
+	return a.once(ctx, account, doing{what: "change the account's key"}, func(ctx context.Context, c *api.Core) error {
+		return c.Accounts.KeyChange(ctx, key)
+	})
 }
 
 // whole reads every answer to its end before it hands it on.

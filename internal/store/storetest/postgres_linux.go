@@ -108,7 +108,7 @@ func run(bin, dir string, as *syscall.Credential) (server *exec.Cmd, port string
 		return nil, "", err
 	}
 	server = command("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB", "-c", "max_connections=200")
+		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB", "-c", "max_connections=400")
 	return server, port, server.Start()
 }
 

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/controller"
+)
+
+// A replacing is what `certfarm replace` was told.
+type replacing struct {
+	ask           controller.ReplaceAsk
+	before, after string
+	serials       string // file
+	yes, dry      bool
+}
+
+func newReplace(a *app) *cobra.Command {
+	var r replacing
+	c := a.inFarm(&cobra.Command{
+		Use: "replace", GroupID: groupWork, Short: "Replace many certificates at once, within the limits of their CAs",
+		Long: `Replace is for the day on which a CA must revoke, or is trusted no more. Every
+certificate that is meant is ordered anew and brought to its targets as at any
+renewal: those with the least life left first, no faster than the CA allows. What
+is meant is said by issuer, dates, serial numbers and sites; all that is said must
+hold. Before anything is done it shows how many there are and how long it takes.
+
+It goes on in the controller and outlives it; ` + "`certfarm get replacements`" + ` shows how far
+it is, and ` + "`certfarm replace cancel`" + ` ends it. Where another issuer is to issue, say so
+in farm.yaml first. What is replaced is not revoked: ` + "`certfarm revoke`" + `.`,
+		Example: `certfarm replace --issuer letsencrypt --before 2026-11-20
+certfarm replace --serials affected.txt --reason "incident 2026-11"
+certfarm replace cancel rep_01J9`,
+		Args: args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := r.read(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error { return a.replace(cmd.Context(), c, farmName, r) })
+		},
+	})
+	f := c.Flags()
+	f.StringVar(&r.ask.Issuer, "issuer", "", "name of the issuer that issued them")
+	f.StringVar(&r.before, "before", "", "issued before this, 2026-11-20 or 2026-11-20T15:04:05Z")
+	f.StringVar(&r.after, "after", "", "issued then or later")
+	f.StringArrayVar(&r.ask.Serials, "serial", nil, "serial number in hex; may be said again")
+	f.StringVar(&r.serials, "serials", "", "file of serial numbers, one a line")
+	f.StringArrayVar(&r.ask.Sites, "site", nil, "of this site; may be said again")
+	f.StringVar(&r.ask.Reason, "reason", "", "why, for the journal")
+	f.BoolVar(&r.yes, "yes", false, "do not ask")
+	f.BoolVar(&r.dry, "dry-run", false, "only show what would be done")
+	_ = c.RegisterFlagCompletionFunc("site", a.completeNames("site"))
+	c.AddCommand(a.inFarm(&cobra.Command{
+		Use: "cancel ID", Short: "End a mass replacement; what is not ordered yet stays",
+		Example: "certfarm replace cancel rep_01J9", Args: args(1, 1, "the id of a mass replacement, as `certfarm get replacements` shows it"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
+				if err := c.CancelReplacement(cmd.Context(), farmName, given[0]); err != nil {
+					return err
+				}
+				a.say("It is ended; orders and rollouts that run go on.")
+				return nil
+			})
+		},
+	}))
+	return c
+}
+
+// read turns words into what is asked.
+func (r *replacing) read() (err error) {
+	if r.ask.Before, err = moment("--before", r.before); err != nil {
+		return err
+	}
+	if r.ask.After, err = moment("--after", r.after); err != nil || r.serials == "" {
+		return err
+	}
+	text, err := os.ReadFile(r.serials)
+	if err != nil {
+		return fmt.Errorf("serial numbers: %w", err)
+	}
+	r.ask.Serials = append(r.ask.Serials, strings.Fields(string(text))...)
+	return nil
+}
+
+// moment reads a day, which begins in UTC, or a time.
+func moment(flag, s string) (t time.Time, err error) {
+	if s == "" {
+		return t, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err = time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return t, usage("write it as 2026-11-20 or 2026-11-20T15:04:05Z", "%s %q is no date", flag, s)
+}
+
+// replace shows what would be done, asks, and begins it.
+func (a *app) replace(ctx context.Context, c *client.Client, farmName string, r replacing) error {
+	p, err := c.PlanReplace(ctx, farmName, r.ask)
+	if err != nil {
+		return err
+	}
+	if r.dry && a.json {
+		return a.object(object{"replace-plan", farmName, p})
+	}
+	a.showReplacePlan(p)
+	switch {
+	case r.dry || len(p.Sites) == 0:
+		return nil
+	case r.yes:
+	case !isTerminal(a.in) || a.json:
+		return usage("add --yes", "nobody can be asked")
+	case !a.ask("Replace them?"):
+		return &exit{exitFailed, errors.New("nothing was done"), ""}
+	}
+	s, err := c.Replace(ctx, farmName, r.ask)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.object(object{"replacement", farmName, s})
+	}
+	a.say("%s begins: %s. `certfarm get replacements` shows how far it is.", s.ID, many(s.Total, "certificate"))
+	return nil
+}
+
+// showReplacePlan tells the arithmetic; with --json only to whoever reads along.
+func (a *app) showReplacePlan(p controller.ReplacePlan) {
+	if len(p.Sites) == 0 {
+		a.say("No certificate is meant by that: nothing is to be done.")
+		return
+	}
+	a.say("%s to be replaced: %s", many(len(p.Sites), "certificate"), some(p.Sites, mostShown))
+	for _, i := range p.Issuers {
+		done := "not done within 90 days"
+		if !i.Done.IsZero() {
+			done = "the last is ordered at about " + day(i.Done)
+		}
+		a.say("%s issues %s (%s): %s; %s.", i.Issuer, many(i.Certificates, "new one"), many(i.Orders, "order"), i.Pace, done)
+		if len(i.Lapses) > 0 {
+			a.say("%s", a.tint(a.err, bad, "! "+many(len(i.Lapses), "certificate")+" would expire before, the first is of "+i.Lapses[0].Site+" at "+day(i.Lapses[0].At)))
+		}
+	}
+}
+
+func listReplacements(ctx context.Context, c *client.Client, farmName string) (list, error) {
+	all, err := c.Replacements(ctx, farmName)
+	l := list{head: []string{"ID", "DONE", "WAITING", "ORDERING", "ROLLING OUT", "FAILING", "STATE", "BEGUN", "REASON"}, items: all}
+	for _, r := range all {
+		l.names = append(l.names, r.ID)
+	}
+	l.rows = func(u *ui) (rows [][]cell) {
+		for _, r := range all {
+			state, how := "running", busy
+			switch {
+			case r.Canceled != "":
+				state, how = "ended by "+r.Canceled, warn
+			case !r.Ended.IsZero():
+				state, how = "done at "+day(r.Ended), good
+			}
+			failing := plain
+			if len(r.Failing) > 0 {
+				failing = bad
+			}
+			rows = append(rows, []cell{
+				{text: r.ID}, {text: fmt.Sprintf("%d/%d", r.Done, r.Total)}, {text: strconv.Itoa(r.Waiting)}, {text: strconv.Itoa(r.Ordering)}, {text: strconv.Itoa(r.Rolling)},
+				{strconv.Itoa(len(r.Failing)), failing}, {state, how}, {text: u.when(r.Begun)}, {text: cut(oneLine(r.Reason), 60)},
+			})
+		}
+		return rows
+	}
+	return l, err
+}

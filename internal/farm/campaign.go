@@ -1,0 +1,26 @@
+package farm
+
+import "time"
+
+// A Campaign is the replacement of many certificates, since they are not to be relied
+// on any more: their CA says so, or a person does.
+type Campaign struct {
+	ID       string    `json:"id,omitzero"`
+	Farm     string    `json:"farm,omitzero"`
+	By       string    `json:"by,omitzero"` // who began it
+	Reason   string    `json:"reason,omitzero"`
+	Issuer   string    `json:"issuer,omitzero"` // whose certificates are replaced
+	Begun    time.Time `json:"begun,omitzero"`
+	Total    int       `json:"total"` // certificates
+	Ended    time.Time `json:"ended,omitzero"`
+	Canceled string    `json:"canceled,omitzero"` // who ended it before all were replaced
+}
+
+// A Replacement is a certificate's part in a campaign: one version of it is to give
+// way to another.
+type Replacement struct {
+	Campaign string    `json:"campaign,omitzero"`
+	Version  string    `json:"version,omitzero"` // that is replaced
+	At       time.Time `json:"at,omitzero"`      // when it may be ordered
+	Why      string    `json:"why,omitzero"`
+}

@@ -1,0 +1,156 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/certfarm/certfarm/internal/farm"
+)
+
+// A group is what one site of farm.yaml became: the site, or with strategy per-node
+// its members, in their order.
+type group []farm.Site
+
+// groups puts sites together by their name in farm.yaml.
+func groups(f farm.Farm) map[string]group {
+	all := map[string]group{}
+	for _, s := range f.Sites {
+		all[s.Whole()] = append(all[s.Whole()], s)
+	}
+	for _, g := range all {
+		slices.SortFunc(g, farm.Site.Before)
+	}
+	return all
+}
+
+func (g group) members() bool { return len(g) > 0 && g[0].Member != nil }
+
+// names are the names of its sites.
+func (g group) names() (all []string) {
+	for _, s := range g {
+		all = append(all, s.Name)
+	}
+	return all
+}
+
+// asOne is the group as one site, with all targets.
+func (g group) asOne() *farm.Site {
+	whole := g[0]
+	whole.Name, whole.Member, whole.Targets = whole.Whole(), nil, nil
+	for _, s := range g {
+		whole.Targets = append(whole.Targets, s.Targets...)
+	}
+	return &whole
+}
+
+// group compares what a site of farm.yaml was with what it is.
+func (d differ) group(old, now group) (all []Change) {
+	if len(old) > 0 && len(now) > 0 && old.members() != now.members() {
+		return d.strategy(old, now)
+	}
+	eachPair(old, now, func(s farm.Site) string { return s.Name }, func(_ string, was, is *farm.Site) {
+		all = append(all, d.site(was, is)...)
+	})
+	if old.members() || now.members() {
+		all = together(all)
+	}
+	if len(now) > 0 && now[0].Strategy == farm.Edge {
+		for i := range all {
+			if all[i].Do == Issue || all[i].Do == RollOut {
+				all[i].Why += "; the nodes behind are not touched"
+			}
+		}
+	}
+	return all
+}
+
+// strategy tells that the keys of a site are held by others from now on. Its targets
+// keep their names and what is known of them: what they serve now is what the first
+// rollout goes back to.
+func (d differ) strategy(old, now group) []Change {
+	was, is := old.asOne(), now.asOne()
+	why := fmt.Sprintf("strategy %s instead of %s: %s", now[0].Strategy, old[0].Strategy, holds(now))
+	all := []Change{{
+		Do: Issue, Name: is.Name, Targets: targetNames(is), Certificate: true, Why: why,
+		Fields: differences(certificate(was, list(was.Issuers())), certificate(is, list(is.Issuers()))),
+	}}
+	all = append(all, d.targets(was, is)...)
+	if f := differences(rest(was)[:0], rest(is)[:0]); len(f) > 0 {
+		all = append(all, Change{Do: Site, Name: is.Name, Why: "nothing is installed for this; it counts from now on", Fields: f})
+	}
+	for i := range all {
+		all[i].Members = members(old, now)
+	}
+	return inOrder(all)
+}
+
+// members are those of the two sides that has some; a target may be left alone of
+// either.
+func members(old, now group) []string {
+	if now.members() {
+		return now.names()
+	}
+	return append(now.names(), old.names()...)
+}
+
+func holds(now group) string {
+	if now.members() {
+		return fmt.Sprintf("%s with a key and a certificate of its own each", count(len(now), "node"))
+	}
+	return "one key and one certificate for all targets"
+}
+
+// together makes one change of those of several members that say the same.
+func together(changes []Change) (all []Change) {
+	alike := map[string]int{}
+	for _, c := range changes {
+		key := fmt.Sprintf("%s %v %q %q", c.Do, c.Certificate, c.Why, shared(c))
+		whole := farm.WholeOf(c.Name)
+		i, met := alike[key]
+		if !met {
+			alike[key] = len(all)
+			c.Members, c.Name = []string{c.Name}, whole
+			all = append(all, c)
+			continue
+		}
+		all[i].Members = append(all[i].Members, c.Name)
+		all[i].Targets = append(all[i].Targets, c.Targets...)
+	}
+	for i := range all {
+		slices.Sort(all[i].Targets)
+	}
+	return inOrder(all)
+}
+
+// shared are the fields of a change by which members are put together. The names of
+// new ones differ by the nodes' own; the first tells for all.
+func shared(c Change) []Field {
+	return slices.DeleteFunc(slices.Clone(c.Fields), func(f Field) bool { return f.Name == "names" && f.Old == "" })
+}
+
+// Sites are the names of the sites that a change is of: the members of one with
+// strategy per-node.
+func (c Change) Sites() []string {
+	if len(c.Members) > 0 {
+		return c.Members
+	}
+	return []string{c.Name}
+}
+
+// place is what a member's place among the others is, as differences go.
+func place(s *farm.Site) []value {
+	m := s.Member
+	if m == nil {
+		return nil
+	}
+	return []value{
+		{"wave of the node", fmt.Sprint(m.Wave + 1)}, {"nodes at one time", fmt.Sprint(m.Parallel)},
+		{"nodes that may fail", fmt.Sprint(m.Failures)}, {"nodes that may be absent", fmt.Sprint(m.Absent)},
+	}
+}
+
+// Moves reports that the strategy of a site changes, so that its targets are those of
+// other sites from then on.
+func (c Change) Moves() bool {
+	return c.Do == Issue && slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == "strategy" && f.Old != "" && f.New != "" })
+}

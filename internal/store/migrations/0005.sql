@@ -1,0 +1,1 @@
+-- Placeholder: issuers in turn, if it needs one.

@@ -1,0 +1,155 @@
+package web_test
+
+import (
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/store"
+)
+
+// press presses the button of a form, and says yes to what the page asks.
+func (b *tab) press(action string) {
+	b.t.Helper()
+	b.run("window.confirm = () => true")
+	b.do(chromedp.Click(`form[action$="` + action + `"] button`))
+}
+
+// An operator's day: a canary fails while they watch, the next try succeeds, the
+// version before is brought back, farm.yaml is changed, the farm is frozen.
+func TestADay(t *testing.T) {
+	policy := lab.LabPolicy()
+	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 3}, File: lab.FarmFile{Policy: policy}})
+	w.settled(t)
+	before := newestOf(t, w)
+	site, in := "/farms/lab/sites/"+w.Site, "/farms/lab/"
+	b := browse(t, w, w.Token)
+	b.sees("Every endpoint serves what it should")
+
+	canary := w.Nodes[0]
+	if err := canary.Set(lab.Fault{Kind: lab.BadReload}); err != nil {
+		t.Fatal(err)
+	}
+	b.goTo(site)
+	b.press("/renew")
+	b.sees("A new certificate is being ordered")
+	w.until(t, "a rollout has begun", func(d controller.SiteDetail) bool { return len(d.Rollouts) > 1 })
+	b.goTo(in + "rollouts/" + w.rollout(t).ID)
+	b.sees("It goes back:")
+	b.sees("restored") // by itself: the page was not asked for again
+	b.goTo(in)
+	b.sees("needs attention")
+
+	if err := canary.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	b.goTo(site)
+	b.press("/renew")
+	w.until(t, "the new version is everywhere", func(d controller.SiteDetail) bool {
+		return d.Rollout == "" && d.InStep == 3 && d.Version != before.Leaf()
+	})
+	b.sees("healthy")
+
+	b.press("/undo")
+	w.until(t, "the version before is back", func(d controller.SiteDetail) bool {
+		return d.Rollout == "" && d.InStep == 3 && d.Version == before.Leaf()
+	})
+
+	text, err := os.ReadFile(w.FarmFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(text), "soak: 1s", "soak: 2s", 1)
+	if edited == string(text) {
+		t.Fatal("the lab's farm.yaml has no soak: 1s")
+	}
+	b.goTo(in + "farm")
+	b.do(chromedp.SetValue("#text", edited))
+	b.press("/farm/plan")
+	b.sees("soak")
+	b.press("/farm/apply")
+	b.sees("The farm.yaml is applied")
+	b.do(chromedp.SetValue("#text", strings.Replace(edited, "nodes:", "noodles:", 1)))
+	b.press("/farm/plan")
+	b.sees("noodles") // what was written is not lost
+
+	b.goTo(in)
+	b.press("/freeze")
+	b.sees("All activations are stopped")
+	b.press("/thaw")
+	b.sees("Activations go on")
+	b.goTo(in + "events")
+	b.sees("revision 2 applied")
+	b.press("/logout")
+	b.sees("API token")
+}
+
+// rollout is the newest of the lab's site.
+func (w *world) rollout(t *testing.T) farm.Rollout {
+	t.Helper()
+	r, err := w.Controller.Rollout(t.Context(), w.Farm, w.Site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func newestOf(t *testing.T, w *world) farm.Version {
+	t.Helper()
+	d, err := w.Controller.Describe(t.Context(), w.Farm, w.Site)
+	if err != nil || len(d.Versions) == 0 {
+		t.Fatal(err, "no version")
+	}
+	return d.Versions[0]
+}
+
+// Every page and button, for every role, for nobody, and for somebody with other
+// sites: who may not is told so or sent to the login, and nothing happens.
+func TestWhoMayWhat(t *testing.T) {
+	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 1}})
+	w.settled(t)
+	words := map[string]string{"farm": w.Farm, "site": w.Site, "node": w.Nodes[0].Name(), "rollout": w.rollout(t).ID, "target": w.rollout(t).Steps[0].Target}
+	callers := map[string]struct {
+		token string
+		role  access.Role
+	}{"nobody": {}, "other sites": {w.token(t, store.Grant{Role: string(access.Admin), Tags: []string{"else"}}), ""}}
+	for _, role := range access.Roles() {
+		callers[string(role)] = struct {
+			token string
+			role  access.Role
+		}{w.token(t, store.Grant{Role: string(role)}), role}
+	}
+	for name, c := range callers {
+		for _, r := range routes() {
+			if r.Needs == access.Public || r.ID == "page-live" {
+				continue
+			}
+			path := r.Path
+			for word, is := range words {
+				path = strings.ReplaceAll(path, "{"+word+"}", url.PathEscape(is))
+			}
+			status := w.ask(t, r.Method, strings.TrimSuffix(path, "{$}"), c.token)
+			may := c.role != "" && mayDo(c.role, r.Needs)
+			filtered := name == "other sites" && r.Object == access.Sites // an empty list
+			if ok := status < 400 && status != 303 || r.Method == "POST" && status != 401 && status != 403 && status != 404 || status == 409; ok != (may || filtered) {
+				t.Errorf("%s %s as %s: %d", r.Method, path, name, status)
+			}
+		}
+	}
+}
+
+func mayDo(role access.Role, p access.Permission) bool {
+	for _, has := range role.Permissions() {
+		if has == p {
+			return true
+		}
+	}
+	return false
+}

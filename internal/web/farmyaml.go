@@ -1,0 +1,63 @@
+package web
+
+import (
+	"strconv"
+
+	"github.com/certfarm/certfarm/internal/controller"
+)
+
+// A draft is a farm.yaml that is shown, edited, or about to be applied.
+type draft struct {
+	Text     string           `json:"text"`
+	Revision int64            `json:"revision"`
+	By       string           `json:"by,omitempty"`
+	Plan     *controller.Plan `json:"plan,omitempty"`
+	Problem  string           `json:"problem,omitempty"`
+}
+
+// farmText is farm.yaml as it was applied, to be edited.
+func (s *server) farmText(q *question) (any, error) {
+	q.cli = "certfarm get farm"
+	r, err := s.FarmText(q.ctx(), q.farm)
+	return draft{Text: string(r.Text), Revision: r.Number, By: r.By}, err
+}
+
+// plan shows what an edited farm.yaml would change. A mistake in it is shown beside
+// the text, and nothing of it is lost.
+func (s *server) plan(q *question) (any, error) {
+	d := draft{Text: q.FormValue("text")}
+	p, err := s.planOf(q, d.Text)
+	if err != nil {
+		d.Problem = err.Error()
+		return d, nil
+	}
+	d.Plan, d.Revision = &p, p.Revision
+	return d, nil
+}
+
+// planOf makes the plan, for this farm alone: a farm.yaml says which farm it is of.
+func (s *server) planOf(q *question, text string) (controller.Plan, error) {
+	parsed, err := s.Parse([]byte(text), "farm.yaml")
+	if err != nil {
+		return controller.Plan{}, err
+	}
+	if parsed.Farm.Name != q.farm {
+		return controller.Plan{}, &controller.Refusal{Problem: "this farm.yaml is of the farm " + parsed.Farm.Name + ", and not of " + q.farm}
+	}
+	return s.Plan(q.ctx(), []byte(text), "farm.yaml")
+}
+
+// apply makes the text the farm's next revision, if nobody changed it since the plan
+// was made.
+func (s *server) apply(q *question) (string, error) {
+	text := q.FormValue("text")
+	was, err := strconv.ParseInt(q.FormValue("revision"), 10, 64)
+	if err != nil {
+		return "", &controller.Refusal{Problem: "it is not known which revision was planned against", Hint: "show the plan again"}
+	}
+	if _, err := s.planOf(q, text); err != nil {
+		return "", err
+	}
+	_, err = s.Apply(q.ctx(), []byte(text), "farm.yaml", q.caller.Name, was)
+	return farmPath(q.farm, "farm"), err
+}

@@ -1,0 +1,74 @@
+package web_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/web"
+)
+
+// fetch asks for a page as somebody without a script does.
+func (w *world) fetch(t *testing.T, path, token string) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// Every page says what it has to say before any script runs.
+func TestEveryPageWithoutScript(t *testing.T) {
+	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 2}})
+	w.settled(t)
+	d, err := w.Controller.Describe(t.Context(), w.Farm, w.Site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := pages(w, d.Rollouts[0].ID)
+	all["missing"] = "/farms/" + w.Farm + "/sites/none"
+	for name, path := range all {
+		want := http.StatusOK
+		if name == "missing" {
+			want = http.StatusNotFound
+		}
+		status, body := w.fetch(t, path, w.Token)
+		if status != want || !strings.Contains(body, "</html>") || !strings.Contains(body, "<h1>") {
+			t.Errorf("%s: %d\n%.600s", name, status, body)
+		}
+	}
+}
+
+func routes() []access.Route { return web.Routes() }
+
+// ask sends a request as somebody, and says how it was answered.
+func (w *world) ask(t *testing.T, method, path, token string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, w.URL+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode
+}
