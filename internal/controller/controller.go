@@ -122,6 +122,9 @@ type Controller struct {
 	issued *issuers
 	keys   atomic.Pointer[secret.Keyring] // Config.Keys, until a rekey
 	tests  sync.Map                       // targets that are tried now: two trials of one would meet in its shadow place
+
+	gathered sync.Map // reload groups whose activations wait for company: *gathering
+	vouched  vouched
 }
 
 // A kind is one kind of job: the work, done outside any transaction, and what is

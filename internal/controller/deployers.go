@@ -13,13 +13,29 @@ import (
 
 // open makes the act's deployer.
 func (c *Controller) open(ctx context.Context, a *act) (err error) {
-	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target)
+	var l line
+	if a.group != nil {
+		l, err = a.group.line(ctx, c, a.Farm, a.place.Target.Node)
+	} else {
+		l, err = c.line(ctx, a.Farm, a.place.Target.Node)
+	}
+	if err == nil {
+		a.deployer, err = c.deployerOn(ctx, a.Farm, a.place.Target, l)
+	}
 	return err
 }
 
 // deployer makes what installs on a target, over the line to its node if it has one.
 func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
-	s, err := c.setup(ctx, farmName, t)
+	l, err := c.line(ctx, farmName, t.Node)
+	if err != nil {
+		return nil, err
+	}
+	return c.deployerOn(ctx, farmName, t, l)
+}
+
+func (c *Controller) deployerOn(ctx context.Context, farmName string, t farm.Target, l line) (deploy.Deployer, error) {
+	s, err := c.setupOn(ctx, farmName, t, l)
 	if err != nil {
 		return nil, err
 	}
@@ -27,12 +43,38 @@ func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Targe
 	if err != nil || t.Node == "" {
 		return d, err
 	}
-	return c.drained(ctx, farmName, t.Node, drain.Setup{Inner: d, Look: s.Look})
+	return c.drained(ctx, farmName, l.node, drain.Setup{Inner: d, Look: s.Look})
+}
+
+// A line is a node and the way to it. The zero line is that of a target without one.
+type line struct {
+	node farm.Node
+	host host.Host
+}
+
+// line opens the line to a node; an empty name is no node.
+func (c *Controller) line(ctx context.Context, farmName, node string) (l line, err error) {
+	if node == "" {
+		return l, nil
+	}
+	if l.node, err = c.Node(ctx, farmName, node); err != nil {
+		return l, err
+	}
+	l.host, err = c.Hosts(ctx, farmName, l.node, c)
+	return l, err
 }
 
 // setup is what a target's deployer is made of.
 func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) (deploy.Setup, error) {
-	s := deploy.Setup{Secrets: map[string]farm.Secret{}, Records: deploy.Records{
+	l, err := c.line(ctx, farmName, t.Node)
+	if err != nil {
+		return deploy.Setup{}, err
+	}
+	return c.setupOn(ctx, farmName, t, l)
+}
+
+func (c *Controller) setupOn(ctx context.Context, farmName string, t farm.Target, l line) (deploy.Setup, error) {
+	s := deploy.Setup{Host: l.host, Secrets: map[string]farm.Secret{}, Records: deploy.Records{
 		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
 			return c.bundle(ctx, farmName, t.Site, leaf)
 		},
@@ -50,12 +92,6 @@ func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) 
 			return s, fmt.Errorf("secret %s of %s: %w", name, t.Name, err)
 		}
 	}
-	if t.Node != "" {
-		var err error
-		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
-			return s, err
-		}
-	}
 	return s, nil
 }
 
@@ -69,9 +105,6 @@ func (c *Controller) settings(ctx context.Context, farmName string) (s store.Set
 
 // Host opens the line to a node.
 func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
-	node, err := c.Node(ctx, farmName, name)
-	if err != nil {
-		return nil, err
-	}
-	return c.Hosts(ctx, farmName, node, c)
+	l, err := c.line(ctx, farmName, name)
+	return l.host, err
 }

@@ -3,11 +3,13 @@ package controller
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,22 +44,25 @@ type act struct {
 	from     []farm.Version
 	roots    string
 	deployer deploy.Deployer
+	kin      kin
 	epoch    int64
-	group    *group // what is known of the reload group, by all acts that are done one after another
+	group    *group // what the acts that are done together have in common
 }
 
 // workAct does one verb for every step of a reload group that waits for it.
 func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 	verb, group, _ := strings.Cut(j.Subject, " ")
+	if farm.Verb(verb) == farm.DoActivate {
+		if wait, err := c.company(ctx, j, group); err != nil || wait > 0 {
+			return farm.Result{Err: err, Again: c.Now().Add(wait)}
+		}
+	}
 	acts, err := c.acts(ctx, j, farm.Verb(verb), group)
 	if err != nil {
 		return farm.Result{Err: err}
 	}
 	if len(acts) == 0 {
 		return farm.Result{}
-	}
-	if more, err := c.company(ctx, j, farm.Verb(verb), group, acts); err != nil || more {
-		return farm.Result{Err: err, Again: c.Now().Add(companyEvery)}
 	}
 	var answers []farm.Answer
 	switch farm.Verb(verb) {
@@ -80,18 +85,20 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 		if err != nil {
 			return err
 		}
+		l := loading{c, tx, j.Farm, verb, map[string]string{}}
+		since, err := tx.Word(ctx, j.Farm, store.Observing)
+		if err != nil {
+			return err
+		}
 		for _, d := range doing {
-			r, err := tx.RolloutFor(ctx, j.Farm, d.Rollout, d.Target)
-			if err != nil {
-				return err
-			}
-			if only, err := observing(ctx, tx, j.Farm, r.Site); err != nil || only {
-				if err != nil {
+			if since != "" {
+				if only, err := observing(ctx, tx, j.Farm, d.Site); err != nil {
 					return err
+				} else if only {
+					continue // it is of a backup, and ends when its site was looked at
 				}
-				continue // it is of a backup, and ends when its site was looked at
 			}
-			a, err := c.act(ctx, tx, r)
+			a, err := l.act(ctx, d)
 			if err != nil {
 				return err
 			}
@@ -103,36 +110,145 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 	return acts, err
 }
 
-// act loads what acting on the one step of r takes.
-func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout) (a act, err error) {
-	a.Rollout, a.step = r, r.Steps[0]
-	if a.place, err = tx.Place(ctx, r.Farm, a.step.Target); err != nil {
+// loading reads acts of one verb, and what they share once.
+type loading struct {
+	c    *Controller
+	tx   *store.Tx
+	farm string
+	verb farm.Verb
+	had  map[string]string // roots, by issuer
+}
+
+// act loads what acting on one step takes. What is only switched or taken away goes
+// by its receipt.
+func (l loading) act(ctx context.Context, d store.Doing) (a act, err error) {
+	if a.Rollout, err = l.tx.RolloutFor(ctx, l.farm, d.Rollout, d.Target); err != nil {
 		return a, err
 	}
-	if a.version, err = tx.Version(ctx, r.Farm, r.To.ID); err != nil {
+	a.step = a.Steps[0]
+	if a.place, err = l.tx.Place(ctx, l.farm, a.step.Target); err != nil {
 		return a, err
+	}
+	switch l.verb {
+	case farm.DoDiscard:
+		return a, nil
+	case farm.DoActivate:
+		if !l.c.stale(a) {
+			return a, nil
+		}
+		err = l.versions(ctx, &a)
+	case farm.DoStage:
+		err = l.versions(ctx, &a)
+	default:
+		err = l.version(ctx, &a)
+	}
+	return a, err
+}
+
+// version reads what the act is to bring, and what was there before.
+func (l loading) version(ctx context.Context, a *act) (err error) {
+	if a.version, err = l.tx.Version(ctx, l.farm, a.To.ID); err != nil {
+		return err
 	}
 	for _, f := range a.step.From {
-		v, err := tx.Version(ctx, r.Farm, f.ID)
+		if l.verb != farm.DoRestore {
+			break
+		}
+		v, err := l.tx.Version(ctx, l.farm, f.ID)
 		if err != nil {
-			return a, err
+			return err
 		}
 		a.from = append(a.from, v)
 	}
-	if a.version.Issuer != "" {
-		a.roots, err = roots(ctx, tx, r.Farm, a.version.Issuer)
-		return a, err
+	a.roots, err = l.rootsFor(ctx, a.version)
+	return err
+}
+
+// versions reads what the act is to bring, and what else is no stranger's.
+func (l loading) versions(ctx context.Context, a *act) error {
+	all, err := l.tx.Versions(ctx, l.farm, a.Site)
+	if err != nil {
+		return err
 	}
-	site, err := tx.Site(ctx, r.Farm, r.Site)
+	for _, v := range all {
+		a.kin.leaves = append(a.kin.leaves, v.Leaves...)
+		if v.ID == a.To.ID {
+			a.version = v
+		}
+		if slices.Contains(a.place.Desired, v.ID) {
+			a.kin.holds = v
+		}
+	}
+	if a.version.ID == "" {
+		return fmt.Errorf("version %s of %s: %w", a.To.ID, a.Site, store.ErrNotFound)
+	}
+	if a.roots, err = l.rootsFor(ctx, a.version); err != nil {
+		return err
+	}
+	a.kin.roots = a.roots
+	if a.kin.holds.Issuer != "" {
+		a.kin.roots, err = l.rootsOf(ctx, a.kin.holds.Issuer)
+	}
+	return err
+}
+
+// rootsFor are the private roots that a version is judged by.
+func (l loading) rootsFor(ctx context.Context, v farm.Version) (string, error) {
+	if v.Issuer != "" {
+		return l.rootsOf(ctx, v.Issuer)
+	}
+	issuer, err := l.tx.IssuerOf(ctx, l.farm, v.Site)
 	if errors.Is(err, store.ErrNotFound) {
-		return a, nil
+		return "", nil
 	}
 	if err != nil {
-		return a, err
+		return "", err
 	}
-	private, err := roots(ctx, tx, r.Farm, site.Issuer)
-	a.roots = rootsOfImported(a.version, private)
-	return a, err
+	private, err := l.rootsOf(ctx, issuer)
+	return l.c.vouched.rootsOfImported(v, private), err
+}
+
+func (l loading) rootsOf(ctx context.Context, issuer string) (string, error) {
+	if r, ok := l.had[issuer]; ok {
+		return r, nil
+	}
+	r, err := roots(ctx, l.tx, l.farm, issuer)
+	if err == nil {
+		l.had[issuer] = r
+	}
+	return r, err
+}
+
+// vouched remembers which roots vouch for what was imported, since that takes
+// signatures to find out.
+type vouched struct {
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]string
+}
+
+// vouchedMost is how much is remembered.
+const vouchedMost = 4096
+
+// rootsOfImported is the function of that name, remembered.
+func (k *vouched) rootsOfImported(v farm.Version, private string) string {
+	if private == "" || len(v.Leaves) == 0 {
+		return ""
+	}
+	id := sha256.Sum256(slices.Concat(v.Leaves[0].Chain, []byte{0}, []byte(private)))
+	k.mu.Lock()
+	r, ok := k.known[id]
+	k.mu.Unlock()
+	if ok {
+		return r
+	}
+	r = rootsOfImported(v, private)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil || len(k.known) >= vouchedMost {
+		k.known = map[[sha256.Size]byte]string{}
+	}
+	k.known[id] = r
+	return r
 }
 
 // rootsOfImported are the private roots of a site's issuer, where they vouch for a
@@ -306,14 +422,45 @@ func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished
 		if err := c.record(ctx, tx, r, rollout.Record(r, a, tx.Now()), a); err != nil {
 			return err
 		}
-		advance[a.Rollout] = true
+		if advance[a.Rollout] {
+			continue
+		}
+		if advance[a.Rollout], err = decides(ctx, tx, r, a); err != nil {
+			return err
+		}
 	}
-	for id := range advance {
+	for id, needed := range advance {
+		if !needed {
+			continue
+		}
 		if err := arm(ctx, tx, f.Job.Farm, "advance", id, tx.Now()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// decides reports that a rollout has something to decide after an answer. It has not
+// where all went well and others are awaited anyway: nothing goes live before
+// everything is staged, and where everything went live at once, only the last look
+// ends it. A thousand rollouts to many nodes would else decide nothing, many times.
+func decides(ctx context.Context, tx *store.Tx, r farm.Rollout, a farm.Answer) (bool, error) {
+	if a.Error != "" || a.Do != farm.DoStage && a.Do != farm.DoVerify || r.Back != "" || r.Superseded {
+		return true, nil
+	}
+	doing, err := tx.DoingOf(ctx, r.Farm, r.ID)
+	if err != nil {
+		return true, err
+	}
+	if a.Do == farm.DoStage {
+		return doing[farm.DoStage] == 0, nil
+	}
+	steps := 0
+	for _, n := range doing {
+		steps += n
+	}
+	atOnce := len(r.Waves) == 1 && r.Policy.MaxParallel >= steps && r.Policy.Canary == (farm.Share{}) && r.Policy.Soak <= 0
+	return !atOnce || doing[farm.DoVerify]+doing[farm.DoActivate] == 0, nil
 }
 
 // record writes the step that an answer changed, and tells of it.

@@ -198,12 +198,28 @@ func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) e
 			return err
 		}
 	}
-	return errors.Join(
+	look, err := c.nextLook(ctx, tx, r)
+	return errors.Join(err,
 		tell(ctx, tx, endEvent(r)),
 		armCompromise(ctx, tx, r.Farm, r.Site),
 		arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()),
-		arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()),
+		arm(ctx, tx, r.Farm, "look", r.Site, look),
 	)
+}
+
+// nextLook is when a site is looked at after a rollout: at once, but where every target
+// was just seen to serve what it should, and there is no balancer to ask.
+func (c *Controller) nextLook(ctx context.Context, tx *store.Tx, r farm.Rollout) (time.Time, error) {
+	unseen := func(s farm.Step) bool { return s.State != farm.Verified }
+	if r.Outcome != farm.Done || slices.ContainsFunc(r.Steps, unseen) {
+		return tx.Now(), nil
+	}
+	site, err := tx.Site(ctx, r.Farm, r.Site)
+	if err != nil || len(site.Balancers) > 0 || len(site.Targets) > len(r.Steps) {
+		return tx.Now(), unlessGone(err)
+	}
+	again, err := c.lookAgain(ctx, tx, r.Farm)
+	return tx.Now().Add(again), err
 }
 
 // finishStep writes what one target should hold after the rollout.
@@ -217,8 +233,8 @@ func (c *Controller) finishStep(ctx context.Context, tx *store.Tx, r farm.Rollou
 	if err := tx.PutPlace(ctx, p); err != nil {
 		return err
 	}
-	if !p.Purge.IsZero() && s.State == farm.Verified {
-		if err := armErase(ctx, tx, p); err != nil {
+	if s.State == farm.Verified {
+		if err := tidyUp(ctx, tx, p); err != nil {
 			return err
 		}
 	}
