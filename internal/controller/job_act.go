@@ -303,7 +303,7 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 			answers[i] = c.answer(ctx, verb, a, do)
 			<-slots
 		})
-		if i == 0 {
+		if i == 0 && verb == farm.DoStage {
 			wg.Wait() // what it says of its group spares the others the same
 		}
 	}
