@@ -49,16 +49,9 @@ func (c *Controller) company(ctx context.Context, j farm.Job, group string) (wai
 		if pressing, err := g.pressing(ctx, tx, j.Farm, ready, now); pressing || err != nil {
 			return err
 		}
-		if g.ready != len(ready) {
-			g.ready, g.moved = len(ready), now
+		if g.patient(len(ready), now) {
+			more, err = awaited(ctx, tx, j.Farm, group)
 		}
-		if !now.Before(g.moved.Add(companyStalled)) || !now.Before(g.began.Add(companyLongest)) {
-			return nil
-		}
-		if more, err = tx.Staging(ctx, j.Farm, group); more || err != nil {
-			return err
-		}
-		more, err = tx.Deciding(ctx, j.Farm, group)
 		return err
 	})
 	if err != nil || !more {
@@ -66,6 +59,23 @@ func (c *Controller) company(ctx context.Context, j farm.Job, group string) (wai
 		return 0, err
 	}
 	return min(companyEvery+time.Duration(g.ready)*companyEach, companySeldom), nil
+}
+
+// patient notes how many are ready, and reports that there is no end of patience yet.
+func (g *gathering) patient(ready int, now time.Time) bool {
+	if g.ready != ready {
+		g.ready, g.moved = ready, now
+	}
+	return now.Before(g.moved.Add(companyStalled)) && now.Before(g.began.Add(companyLongest))
+}
+
+// awaited reports that more may become ready soon.
+func awaited(ctx context.Context, tx *store.Tx, farmName, group string) (bool, error) {
+	more, err := tx.Staging(ctx, farmName, group)
+	if more || err != nil {
+		return more, err
+	}
+	return tx.Deciding(ctx, farmName, group)
 }
 
 // pressing reports that one of the rollouts cannot wait. Each is looked at once: the

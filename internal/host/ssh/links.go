@@ -65,6 +65,11 @@ func (s session) mkdir(name string, a host.Attr) error {
 	if s.ctx.Err() == nil && s.Client.Mkdir(name) == nil { // the usual, in one step
 		return s.give(name, a)
 	}
+	return s.mkdirAll(name, a)
+}
+
+// mkdirAll makes a folder that may be there, or lack its parent.
+func (s session) mkdirAll(name string, a host.Attr) error {
 	info, err := s.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
