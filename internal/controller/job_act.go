@@ -41,6 +41,7 @@ type act struct {
 	roots    string
 	deployer deploy.Deployer
 	kin      kin
+	stale    bool // what is live was looked at so long ago that it is looked at again before it is switched
 	epoch    int64
 	group    *group // what the acts that are done together have in common
 }

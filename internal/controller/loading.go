@@ -37,10 +37,9 @@ func (l loading) act(ctx context.Context, d store.Doing) (a act, err error) {
 	case farm.DoDiscard:
 		return a, nil
 	case farm.DoActivate:
-		if !l.c.stale(a) {
-			return a, nil
+		if a.stale = l.c.Now().Sub(a.step.Staged) >= freshFor; a.stale {
+			err = l.versions(ctx, &a)
 		}
-		err = l.versions(ctx, &a)
 	case farm.DoStage:
 		err = l.versions(ctx, &a)
 	default:

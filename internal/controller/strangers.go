@@ -145,7 +145,7 @@ func (c *Controller) leftAlone(ctx context.Context, verb farm.Verb, acts []act) 
 	slots := make(chan struct{}, looksAtOnce)
 	var wg sync.WaitGroup
 	for i, a := range acts {
-		if !c.stale(a) {
+		if !a.stale {
 			continue
 		}
 		slots <- struct{}{}
@@ -167,9 +167,6 @@ func (c *Controller) leftAlone(ctx context.Context, verb farm.Verb, acts []act) 
 	}
 	return others, answers
 }
-
-// stale reports that a target was looked at so long ago that it is looked at again.
-func (c *Controller) stale(a act) bool { return c.Now().Sub(a.step.Staged) >= freshFor }
 
 // isStranger reports that an error is of a stranger's certificate.
 func isStranger(err error) bool {
