@@ -36,7 +36,7 @@ func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) erro
 	var r deploy.Receipt
 	if err == nil {
 		r, err = a.deployer.Stage(ctx, deploy.Stage{
-			Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.epoch, Tested: tested,
+			Site: a.Site, Names: a.version.Names, Bundles: bundles, Epoch: a.lease.Epoch, Tested: tested,
 		})
 	}
 	a.group.learn(ctx, r, err)

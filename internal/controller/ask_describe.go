@@ -129,7 +129,7 @@ func (c *Controller) Audit(ctx context.Context, farmName, name string) (Audit, e
 	if !c.Kinds[t.Kind].Audits {
 		return Audit{}, cannot
 	}
-	d, err := c.deployer(ctx, farmName, t)
+	d, err := c.deployer(ctx, farmName, t, deploy.Lease{})
 	if err != nil {
 		return Audit{}, err
 	}

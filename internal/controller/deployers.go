@@ -20,25 +20,27 @@ func (c *Controller) open(ctx context.Context, a *act) (err error) {
 		l, err = c.line(ctx, a.Farm, a.place.Target.Node)
 	}
 	if err == nil {
-		a.deployer, err = c.deployerOn(ctx, a.Farm, a.place.Target, l)
+		a.deployer, err = c.deployerOn(ctx, a.Farm, a.place.Target, l, a.lease)
 	}
 	return err
 }
 
 // deployer makes what installs on a target, over the line to its node if it has one.
-func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target) (deploy.Deployer, error) {
+// The lease is the zero one where nothing is to be changed.
+func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target, lease deploy.Lease) (deploy.Deployer, error) {
 	l, err := c.line(ctx, farmName, t.Node)
 	if err != nil {
 		return nil, err
 	}
-	return c.deployerOn(ctx, farmName, t, l)
+	return c.deployerOn(ctx, farmName, t, l, lease)
 }
 
-func (c *Controller) deployerOn(ctx context.Context, farmName string, t farm.Target, l line) (deploy.Deployer, error) {
+func (c *Controller) deployerOn(ctx context.Context, farmName string, t farm.Target, l line, lease deploy.Lease) (deploy.Deployer, error) {
 	s, err := c.setupOn(ctx, farmName, t, l)
 	if err != nil {
 		return nil, err
 	}
+	s.Lease = lease
 	d, err := c.Kinds.Open(t.Kind, t.Options, s)
 	if err != nil || t.Node == "" {
 		return d, err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/issue"
 )
@@ -97,7 +98,7 @@ func (c *Controller) reachNode(ctx context.Context, farmName string, n farm.Node
 
 // reachTarget has the deployer of a target look at what is there.
 func (c *Controller) reachTarget(ctx context.Context, farmName string, t farm.Target) (string, error) {
-	d, err := c.deployer(ctx, farmName, t)
+	d, err := c.deployer(ctx, farmName, t, deploy.Lease{})
 	if err != nil {
 		return "", err
 	}

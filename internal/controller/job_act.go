@@ -42,7 +42,7 @@ type act struct {
 	deployer deploy.Deployer
 	kin      kin
 	stale    bool // what is live was looked at so long ago that it is looked at again before it is switched
-	epoch    int64
+	lease    deploy.Lease
 	group    *group // what the acts that are done together have in common
 }
 
@@ -99,7 +99,7 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 			if err != nil {
 				return err
 			}
-			a.epoch = j.Epoch
+			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.Rollout}
 			acts = append(acts, a)
 		}
 		return nil

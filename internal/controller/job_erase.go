@@ -20,6 +20,7 @@ type purge struct {
 	place    farm.Place
 	receipts []deploy.Receipt // newest first
 	deadline time.Duration
+	lease    deploy.Lease
 }
 
 // A purged is what came of it.
@@ -60,6 +61,7 @@ func (c *Controller) workErase(ctx context.Context, j farm.Job) farm.Result {
 	ctx, cancel := context.WithTimeout(ctx, p.deadline)
 	defer cancel()
 	r := purged{since: p.place.Purge}
+	p.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce}
 	r.vault, r.err = c.erase(ctx, p)
 	result := farm.Result{Value: r, Err: r.err}
 	if r.err != nil { // what others know is not left lying about for longer than need be
@@ -123,7 +125,7 @@ func receiptsOf(ctx context.Context, tx *store.Tx, farmName, site, target string
 // target any more, since its options have changed, is no reason to fail: the newest
 // is what keeps a way back.
 func (c *Controller) erase(ctx context.Context, p purge) (vault bool, err error) {
-	d, err := c.deployer(ctx, p.place.Farm, p.place.Target)
+	d, err := c.deployer(ctx, p.place.Farm, p.place.Target, p.lease)
 	if err != nil {
 		return false, err
 	}

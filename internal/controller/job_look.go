@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/store"
@@ -189,7 +190,7 @@ func (w watched) leaves(ids []string) (desired, older []farm.Leaf) {
 
 // reached reports that the target can be worked on.
 func (c *Controller) reached(ctx context.Context, p farm.Place) bool {
-	d, err := c.deployer(ctx, p.Farm, p.Target)
+	d, err := c.deployer(ctx, p.Farm, p.Target, deploy.Lease{})
 	if err != nil {
 		return false
 	}

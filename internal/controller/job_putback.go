@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/drain"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
@@ -103,7 +104,7 @@ func (c *Controller) workPutBack(ctx context.Context, j farm.Job) farm.Result {
 
 // putBack puts a target's node back everywhere that farm.yaml still names.
 func (c *Controller) putBack(ctx context.Context, p farm.Place) error {
-	d, err := c.deployer(ctx, p.Farm, p.Target)
+	d, err := c.deployer(ctx, p.Farm, p.Target, deploy.Lease{})
 	if err != nil {
 		return err
 	}

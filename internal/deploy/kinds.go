@@ -49,6 +49,17 @@ type Setup struct {
 	Wire    Wire // nil: HTTP requests go as they are
 	Records Records
 	Look    Look // nil: the target has no endpoints of its own
+	Lease   Lease
+}
+
+// A Lease is by what right a deployer changes something: a place that fences refuses
+// an epoch that is lower than the highest it has seen. The zero lease is of a caller
+// that only looks.
+type Lease struct {
+	Owner   string `json:"owner,omitzero"`   // the controller
+	Epoch   int64  `json:"epoch,omitzero"`   // grows with every lease of the lane, on every controller
+	Nonce   string `json:"nonce,omitzero"`   // tells two leases of one epoch apart, after a database lost its last commits
+	Rollout string `json:"rollout,omitzero"` // empty: none
 }
 
 // A Wire stands before what sends HTTP requests: the contract suite cuts the line

@@ -77,6 +77,7 @@ type Node struct {
 	Local   bool              `json:"local"`           // the controller's own machine
 	SSH     *SSH              `json:"ssh,omitzero"`    // nil unless it is reached so
 	SMB     *SMB              `json:"smb,omitzero"`    // nil unless its files are reached so; no command can be run there
+	Agent   bool              `json:"agent,omitzero"`  // it is not reached: its agent asks the controllers what is to be done
 	Drain   []Drain           `json:"drain,omitzero"`  // the balancers that it is taken out of while a target of it is activated
 }
 
@@ -113,6 +114,7 @@ type SSH struct {
 	HostKeys           []string      `json:"host_keys,omitzero"`           // pinned public keys, authorized_keys format
 	HostCAs            []string      `json:"host_cas,omitzero"`            // keys of CAs that sign host keys
 	Jump               string        `json:"jump,omitzero"`                // name of the node to go through
+	Receiver           bool          `json:"receiver,omitzero"`            // the login's forced command is `certfarm receive`: no other command and no file is asked for
 	ConnectTimeout     time.Duration `json:"connect_timeout"`
 }
 
