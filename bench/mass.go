@@ -297,17 +297,18 @@ func (n *massNode) unpack(login ssh.Signer, archive []byte) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // what was asked for is done
-	for _, line := range []string{"webd untar", "webd reload"} {
+	run := func(line string, stdin []byte) error {
 		s, err := client.NewSession()
 		if err != nil {
 			return err
 		}
-		s.Stdin = bytes.NewReader(archive) // the second has no use for it
-		if err := s.Run(line); err != nil {
-			return err
-		}
+		s.Stdin = bytes.NewReader(stdin)
+		return s.Run(line)
 	}
-	return nil
+	if err := run("webd untar", archive); err != nil {
+		return err
+	}
+	return run("webd reload", nil)
 }
 
 // served makes as many handshakes as the controller does.

@@ -128,6 +128,9 @@ type Controller struct {
 	keys   atomic.Pointer[secret.Keyring] // Config.Keys, until a rekey
 	agents *agents                        // of nodes: what is at hand of them
 	tests  sync.Map                       // targets that are tried now: two trials of one would meet in its shadow place
+
+	gathered sync.Map // reload groups whose activations wait for company: *gathering
+	vouched  vouched
 }
 
 // A kind is one kind of job: the work, done outside any transaction, and what is

@@ -13,27 +13,37 @@ import (
 
 // open makes the act's deployer.
 func (c *Controller) open(ctx context.Context, a *act) (err error) {
-	a.deployer, err = c.deployer(ctx, a.Farm, a.place.Target, a.lease)
+	var l line
+	if a.group != nil {
+		l, err = a.group.line(ctx, c, a.Farm, a.place.Target.Node)
+	} else {
+		l, err = c.line(ctx, a.Farm, a.place.Target.Node)
+	}
+	if err == nil {
+		a.deployer, err = c.deployerOn(ctx, a.Farm, a.place.Target, l, a.lease)
+	}
 	return err
 }
 
 // deployer makes what installs on a target, over the line to its node if it has one.
 // The lease is the zero one where nothing is to be changed.
 func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Target, lease deploy.Lease) (deploy.Deployer, error) {
-	if t.Node != "" {
-		n, err := c.Node(ctx, farmName, t.Node)
+	l, err := c.line(ctx, farmName, t.Node)
+	if err != nil {
+		return nil, err
+	}
+	return c.deployerOn(ctx, farmName, t, l, lease)
+}
+
+func (c *Controller) deployerOn(ctx context.Context, farmName string, t farm.Target, l line, lease deploy.Lease) (deploy.Deployer, error) {
+	if decides(l.node) {
+		d, err := c.remotely(ctx, farmName, l.node, t, lease)
 		if err != nil {
 			return nil, err
 		}
-		if decides(n) {
-			d, err := c.remotely(ctx, farmName, n, t, lease)
-			if err != nil {
-				return nil, err
-			}
-			return c.drained(ctx, farmName, t.Node, drain.Setup{Inner: d, Look: c.looker(farmName, t)})
-		}
+		return c.drained(ctx, farmName, l.node, drain.Setup{Inner: d, Look: c.looker(farmName, t)})
 	}
-	s, err := c.setup(ctx, farmName, t)
+	s, err := c.setupOn(ctx, farmName, t, l)
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +52,41 @@ func (c *Controller) deployer(ctx context.Context, farmName string, t farm.Targe
 	if err != nil || t.Node == "" {
 		return d, err
 	}
-	return c.drained(ctx, farmName, t.Node, drain.Setup{Inner: d, Look: s.Look})
+	return c.drained(ctx, farmName, l.node, drain.Setup{Inner: d, Look: s.Look})
+}
+
+// A line is a node and the way to it. The zero line is that of a target without one.
+type line struct {
+	node farm.Node
+	host host.Host
+}
+
+// line opens the line to a node; an empty name is no node.
+func (c *Controller) line(ctx context.Context, farmName, node string) (l line, err error) {
+	if node == "" {
+		return l, nil
+	}
+	if l.node, err = c.Node(ctx, farmName, node); err != nil || decides(l.node) {
+		return l, err // one that decides for itself is called, and no host is opened
+	}
+	l.host, err = c.Hosts(ctx, farmName, l.node, c)
+	return l, err
 }
 
 // setup is what a target's deployer is made of.
 func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) (deploy.Setup, error) {
-	s := deploy.Setup{Records: deploy.Records{
+	l, err := c.line(ctx, farmName, t.Node)
+	if err == nil {
+		err = refuseOwn(l.node)
+	}
+	if err != nil {
+		return deploy.Setup{}, err
+	}
+	return c.setupOn(ctx, farmName, t, l)
+}
+
+func (c *Controller) setupOn(ctx context.Context, farmName string, t farm.Target, l line) (deploy.Setup, error) {
+	s := deploy.Setup{Host: l.host, Records: deploy.Records{
 		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
 			return c.bundle(ctx, farmName, t.Site, leaf)
 		},
@@ -63,11 +102,6 @@ func (c *Controller) setup(ctx context.Context, farmName string, t farm.Target) 
 	var err error
 	if s.Secrets, err = c.secretsOf(ctx, farmName, t); err != nil {
 		return s, err
-	}
-	if t.Node != "" {
-		if s.Host, err = c.Host(ctx, farmName, t.Node); err != nil {
-			return s, err
-		}
 	}
 	return s, nil
 }
@@ -113,12 +147,9 @@ func (c *Controller) readerOf(farmName string) func(context.Context, string) (ho
 
 // Host opens the line to a node.
 func (c *Controller) Host(ctx context.Context, farmName, name string) (host.Host, error) {
-	node, err := c.Node(ctx, farmName, name)
+	l, err := c.line(ctx, farmName, name)
 	if err == nil {
-		err = refuseOwn(node)
+		err = refuseOwn(l.node)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return c.Hosts(ctx, farmName, node, c)
+	return l.host, err
 }

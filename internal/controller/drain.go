@@ -14,19 +14,18 @@ import (
 )
 
 // drained is the deployer of a node's target, with the drain that the node has.
-func (c *Controller) drained(ctx context.Context, farmName, name string, s drain.Setup) (deploy.Deployer, error) {
-	node, err := c.Node(ctx, farmName, name)
-	if err != nil || len(node.Drain) == 0 {
-		return s.Inner, err
+func (c *Controller) drained(ctx context.Context, farmName string, node farm.Node, s drain.Setup) (deploy.Deployer, error) {
+	if len(node.Drain) == 0 {
+		return s.Inner, nil
 	}
 	for _, d := range node.Drain {
-		servers, err := c.outOf(ctx, farmName, name, d)
+		servers, err := c.outOf(ctx, farmName, node.Name, d)
 		if err != nil {
-			return nil, fmt.Errorf("drain of node %s: %w", name, err)
+			return nil, fmt.Errorf("drain of node %s: %w", node.Name, err)
 		}
 		s.Servers = append(s.Servers, servers...)
 	}
-	s.Ledger = c.ledger(farmName, name)
+	s.Ledger = c.ledger(farmName, node.Name)
 	return drain.New(s), nil
 }
 

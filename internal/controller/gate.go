@@ -14,7 +14,6 @@ import (
 
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/probe"
-	"github.com/certfarm/certfarm/internal/store"
 )
 
 // gate refuses what clients would refuse once it is live: a leaf that TLSA
@@ -60,11 +59,7 @@ const daneWithin = 2 * time.Second
 // the record is published before the certificate changes). Where DNS does not
 // answer nothing can be told, and nothing is held.
 func (c *Controller) dane(ctx context.Context, a act) error {
-	var settings store.Settings
-	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
-		settings, err = tx.Settings(ctx, a.Farm)
-		return err
-	})
+	settings, err := a.group.farmSettings(ctx, c, a.Farm)
 	if err != nil || len(settings.Resolvers) == 0 {
 		return err
 	}

@@ -3,9 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -42,22 +40,26 @@ type act struct {
 	from     []farm.Version
 	roots    string
 	deployer deploy.Deployer
+	kin      kin
+	stale    bool // what is live was looked at so long ago that it is looked at again before it is switched
 	lease    deploy.Lease
-	group    *group // what is known of the reload group, by all acts that are done one after another
+	group    *group // what the acts that are done together have in common
 }
 
 // workAct does one verb for every step of a reload group that waits for it.
 func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 	verb, group, _ := strings.Cut(j.Subject, " ")
+	if farm.Verb(verb) == farm.DoActivate {
+		if wait, err := c.company(ctx, j, group); err != nil || wait > 0 {
+			return farm.Result{Err: err, Again: c.Now().Add(wait)}
+		}
+	}
 	acts, err := c.acts(ctx, j, farm.Verb(verb), group)
 	if err != nil {
 		return farm.Result{Err: err}
 	}
 	if len(acts) == 0 {
 		return farm.Result{}
-	}
-	if more, err := c.company(ctx, j, farm.Verb(verb), group, acts); err != nil || more {
-		return farm.Result{Err: err, Again: c.Now().Add(companyEvery)}
 	}
 	var answers []farm.Answer
 	switch farm.Verb(verb) {
@@ -80,18 +82,20 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 		if err != nil {
 			return err
 		}
+		l := loading{c, tx, j.Farm, verb, map[string]string{}}
+		since, err := tx.Word(ctx, j.Farm, store.Observing)
+		if err != nil {
+			return err
+		}
 		for _, d := range doing {
-			r, err := tx.RolloutFor(ctx, j.Farm, d.Rollout, d.Target)
-			if err != nil {
-				return err
-			}
-			if only, err := observing(ctx, tx, j.Farm, r.Site); err != nil || only {
-				if err != nil {
+			if since != "" {
+				if only, err := observing(ctx, tx, j.Farm, d.Site); err != nil {
 					return err
+				} else if only {
+					continue // it is of a backup, and ends when its site was looked at
 				}
-				continue // it is of a backup, and ends when its site was looked at
 			}
-			a, err := c.act(ctx, tx, r)
+			a, err := l.act(ctx, d)
 			if err != nil {
 				return err
 			}
@@ -101,70 +105,6 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 		return nil
 	})
 	return acts, err
-}
-
-// act loads what acting on the one step of r takes.
-func (c *Controller) act(ctx context.Context, tx *store.Tx, r farm.Rollout) (a act, err error) {
-	a.Rollout, a.step = r, r.Steps[0]
-	if a.place, err = tx.Place(ctx, r.Farm, a.step.Target); err != nil {
-		return a, err
-	}
-	if a.version, err = tx.Version(ctx, r.Farm, r.To.ID); err != nil {
-		return a, err
-	}
-	for _, f := range a.step.From {
-		v, err := tx.Version(ctx, r.Farm, f.ID)
-		if err != nil {
-			return a, err
-		}
-		a.from = append(a.from, v)
-	}
-	if a.version.Issuer != "" {
-		a.roots, err = roots(ctx, tx, r.Farm, a.version.Issuer)
-		return a, err
-	}
-	site, err := tx.Site(ctx, r.Farm, r.Site)
-	if errors.Is(err, store.ErrNotFound) {
-		return a, nil
-	}
-	if err != nil {
-		return a, err
-	}
-	private, err := roots(ctx, tx, r.Farm, site.Issuer)
-	a.roots = rootsOfImported(a.version, private)
-	return a, err
-}
-
-// rootsOfImported are the private roots of a site's issuer, where they vouch for a
-// version that was imported; else it is judged by the system's.
-func rootsOfImported(v farm.Version, private string) string {
-	pool, between := x509.NewCertPool(), x509.NewCertPool()
-	if len(v.Leaves) == 0 || !pool.AppendCertsFromPEM([]byte(private)) {
-		return ""
-	}
-	block, rest := pem.Decode(v.Leaves[0].Chain)
-	if block == nil {
-		return ""
-	}
-	between.AppendCertsFromPEM(rest)
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return ""
-	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: leaf.NotBefore}); err != nil {
-		return ""
-	}
-	return private
-}
-
-// roots are the private roots of an issuer; what came from one that is gone from
-// farm.yaml is judged by the system's roots.
-func roots(ctx context.Context, tx *store.Tx, farmName, issuer string) (string, error) {
-	i, err := tx.Issuer(ctx, farmName, issuer)
-	if errors.Is(err, store.ErrNotFound) {
-		return "", nil
-	}
-	return i.Roots, err
 }
 
 // oneByOne does a verb for each act by itself.
@@ -187,7 +127,7 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 			answers[i] = c.answer(ctx, verb, a, do)
 			<-slots
 		})
-		if i == 0 {
+		if i == 0 && verb == farm.DoStage {
 			wg.Wait() // what it says of its group spares the others the same
 		}
 	}
@@ -306,14 +246,51 @@ func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished
 		if err := c.record(ctx, tx, r, rollout.Record(r, a, tx.Now()), a); err != nil {
 			return err
 		}
-		advance[a.Rollout] = true
+		if advance[a.Rollout] {
+			continue
+		}
+		if advance[a.Rollout], err = decisive(ctx, tx, r, a); err != nil {
+			return err
+		}
 	}
-	for id := range advance {
+	for id, needed := range advance {
+		if !needed {
+			continue
+		}
 		if err := arm(ctx, tx, f.Job.Farm, "advance", id, tx.Now()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// decisive reports that a rollout has something to decide after an answer. It has not
+// where all went well and others are awaited anyway: nothing goes live before
+// everything is staged, and where everything went live at once, only the last look
+// ends it. A thousand rollouts to many nodes would else decide nothing, many times.
+func decisive(ctx context.Context, tx *store.Tx, r farm.Rollout, a farm.Answer) (bool, error) {
+	if a.Error != "" || a.Do != farm.DoStage && a.Do != farm.DoVerify || r.Back != "" || r.Superseded {
+		return true, nil
+	}
+	doing, err := tx.DoingOf(ctx, r.Farm, r.ID)
+	if err != nil {
+		return true, err
+	}
+	if a.Do == farm.DoStage {
+		return doing[farm.DoStage] == 0, nil
+	}
+	return !allAtOnce(r, doing) || doing[farm.DoVerify]+doing[farm.DoActivate] == 0, nil
+}
+
+// allAtOnce reports that all of a rollout's steps go live together, and none is watched
+// for longer than until it is seen.
+func allAtOnce(r farm.Rollout, doing map[farm.Verb]int) bool {
+	steps := 0
+	for _, n := range doing {
+		steps += n
+	}
+	p := r.Policy
+	return len(r.Waves) == 1 && p.MaxParallel >= steps && p.Canary == (farm.Share{}) && p.Soak <= 0
 }
 
 // record writes the step that an answer changed, and tells of it.

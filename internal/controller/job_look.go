@@ -260,6 +260,21 @@ func (c *Controller) lookAgain(ctx context.Context, tx *store.Tx, farmName strin
 	return max(c.Pace.Look, time.Duration(sites)*time.Second/looksPerSecond), err
 }
 
+// nextLook is when a site is looked at after a rollout: at once, but where every target
+// was just seen to serve what it should, and there is no balancer to ask.
+func (c *Controller) nextLook(ctx context.Context, tx *store.Tx, r farm.Rollout) (time.Time, error) {
+	unseen := func(s farm.Step) bool { return s.State != farm.Verified }
+	if r.Outcome != farm.Done || slices.ContainsFunc(r.Steps, unseen) {
+		return tx.Now(), nil
+	}
+	site, err := tx.Site(ctx, r.Farm, r.Site)
+	if err != nil || len(site.Balancers) > 0 || len(site.Targets) > len(r.Steps) {
+		return tx.Now(), unlessGone(err)
+	}
+	again, err := c.lookAgain(ctx, tx, r.Farm)
+	return tx.Now().Add(again), err
+}
+
 // saw keeps what an act saw of a target.
 func saw(ctx context.Context, tx *store.Tx, farmName, target string, sights []farm.Sight) error {
 	p, err := tx.Place(ctx, farmName, target)

@@ -71,6 +71,10 @@ func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Targe
 	return nil
 }
 
+// eachFurther is how long each further target of one activation may take besides: there are
+// some answers of the node to wait for.
+const eachFurther = 100 * time.Millisecond
+
 // patience is how long an act may take: the target's deadline or the policy's, and
 // for an activation, or the way back of a node that is drained, what its deployer waits
 // for besides.
@@ -86,5 +90,5 @@ func patience(verb farm.Verb, acts ...act) time.Duration {
 			most = max(most, r.Wait)
 		}
 	}
-	return within + most
+	return within + most + time.Duration(max(0, len(acts)-1))*eachFurther
 }

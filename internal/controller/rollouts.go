@@ -202,12 +202,13 @@ func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) e
 			return err
 		}
 	}
-	return errors.Join(
+	look, err := c.nextLook(ctx, tx, r)
+	return errors.Join(err,
 		wakeSiblings(ctx, tx, r.Farm, r.Site),
 		tell(ctx, tx, endEvent(r)),
 		armCompromise(ctx, tx, r.Farm, r.Site),
 		arm(ctx, tx, r.Farm, "check", r.Site, tx.Now()),
-		arm(ctx, tx, r.Farm, "look", r.Site, tx.Now()),
+		arm(ctx, tx, r.Farm, "look", r.Site, look),
 	)
 }
 
@@ -235,8 +236,8 @@ func (c *Controller) finishStep(ctx context.Context, tx *store.Tx, r farm.Rollou
 	if err := tx.PutPlace(ctx, p); err != nil {
 		return err
 	}
-	if !p.Purge.IsZero() && s.State == farm.Verified {
-		if err := armErase(ctx, tx, p); err != nil {
+	if s.State == farm.Verified {
+		if err := tidyUp(ctx, tx, p); err != nil {
 			return err
 		}
 	}

@@ -34,10 +34,7 @@ func (e *strangerError) Error() string { return e.what }
 // stranger looks whether a target serves a valid certificate that is not ours, and
 // that nobody assented to replace. What cannot be seen is no reason to wait.
 func (c *Controller) stranger(ctx context.Context, a act, answer *farm.Answer) error {
-	k, err := c.kin(ctx, a)
-	if err != nil {
-		return err
-	}
+	k := a.kin
 	q := probe.Question{Target: a.step.Target, Names: a.version.Names, Roots: a.roots, Samples: 1}
 	if k.holds.ID != "" {
 		q.Names, q.Roots = k.holds.Names, k.roots
@@ -66,27 +63,6 @@ type kin struct {
 	holds  farm.Version // what it should hold; none: nothing was installed yet
 	roots  string       // that it is judged by
 	leaves []farm.Leaf  // of all of the site's versions
-}
-
-func (c *Controller) kin(ctx context.Context, a act) (k kin, err error) {
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		versions, err := everHeld(ctx, tx, a.Farm, a.Site)
-		if err != nil {
-			return err
-		}
-		for _, v := range versions {
-			k.leaves = append(k.leaves, v.Leaves...)
-			if slices.Contains(a.place.Desired, v.ID) {
-				k.holds = v
-			}
-		}
-		k.roots = a.roots
-		if k.holds.Issuer != "" {
-			k.roots, err = roots(ctx, tx, a.Farm, k.holds.Issuer)
-		}
-		return err
-	})
-	return k, err
 }
 
 // its reports that a foreign certificate that is served is the target's own, is
@@ -169,7 +145,7 @@ func (c *Controller) leftAlone(ctx context.Context, verb farm.Verb, acts []act) 
 	slots := make(chan struct{}, looksAtOnce)
 	var wg sync.WaitGroup
 	for i, a := range acts {
-		if c.Now().Sub(a.step.Staged) < freshFor {
+		if !a.stale {
 			continue
 		}
 		slots <- struct{}{}

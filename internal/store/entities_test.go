@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -58,14 +59,17 @@ func TestAFarmIsKeptAsRevisionsAndRows(t *testing.T) {
 			same(t, "revision", r, store.Revision{Farm: "f", Number: 1, Text: text, By: "alice", At: c.now()})
 			site, err3 := tx.Site(ctx, "f", "b")
 			same(t, "site", site, small("b").Sites[0])
+			ca, err6 := tx.IssuerOf(ctx, "f", "b")
+			same(t, "its CA", ca, "ca")
 			next, err4 := tx.Sites(ctx, "f", "a", 5)
 			same(t, "sites after a", next, small("b").Sites)
 			farms, err5 := tx.Farms(ctx)
 			same(t, "farms", farms, []string{"f"})
-			return errors.Join(err, err2, err3, err4, err5)
+			return errors.Join(err, err2, err3, err4, err5, err6)
 		})
 		for name, find := range map[string]func(*store.Tx) error{
 			"site":     func(tx *store.Tx) error { _, err := tx.Site(ctx, "f", "x"); return err },
+			"its CA":   func(tx *store.Tx) error { _, err := tx.IssuerOf(ctx, "f", "x"); return err },
 			"node":     func(tx *store.Tx) error { _, err := tx.Node(ctx, "f", "x"); return err },
 			"issuer":   func(tx *store.Tx) error { _, err := tx.Issuer(ctx, "f", "x"); return err },
 			"farm":     func(tx *store.Tx) error { _, err := tx.Farm(ctx, "x"); return err },
@@ -435,6 +439,60 @@ func TestStagingConcernsGroups(t *testing.T) {
 				}
 			}
 			return nil
+		})
+	})
+}
+
+// A rollout that is about to decide concerns the groups in which it has a target that
+// rests; one that has ended, or decides later, none.
+func TestDecidingConcernsGroups(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, c *clock) {
+		ctx := t.Context()
+		rollout := func(id string, o farm.Outcome, steps ...farm.Step) farm.Rollout {
+			return farm.Rollout{ID: id, Farm: "f", Site: id, Created: c.now(), Outcome: o, Steps: steps}
+		}
+		update(t, s, func(tx *store.Tx) error {
+			return errors.Join(
+				tx.PutRollout(ctx, rollout("ro1", farm.Running, farm.Step{Target: "a", Group: "g"}, farm.Step{Target: "b", Group: "h", Doing: farm.DoVerify})),
+				tx.PutRollout(ctx, rollout("ro2", farm.Running, farm.Step{Target: "c", Group: "i"})),
+				tx.PutRollout(ctx, rollout("ro3", farm.Done, farm.Step{Target: "d", Group: "j"})),
+				tx.Enqueue(ctx, farm.Job{Farm: "f", Kind: "advance", Subject: "ro1"}),
+				tx.Enqueue(ctx, farm.Job{Farm: "f", Kind: "advance", Subject: "ro2", RunAt: c.now().Add(time.Hour)}),
+				tx.Enqueue(ctx, farm.Job{Farm: "f", Kind: "advance", Subject: "ro3"}))
+		})
+		view(t, s, func(tx *store.Tx) error {
+			for group, want := range map[string]bool{"g": true, "h": false, "i": false, "j": false} {
+				if got, err := tx.Deciding(ctx, "f", group); err != nil || got != want {
+					t.Errorf("deciding beside %s: %v (%v), want %v", group, got, err, want)
+				}
+			}
+			doing, err := tx.DoingOf(ctx, "f", "ro1")
+			if want := (map[farm.Verb]int{"": 1, farm.DoVerify: 1}); !maps.Equal(doing, want) {
+				t.Errorf("acts: %v, want %v", doing, want)
+			}
+			return err
+		})
+	})
+}
+
+// To enqueue a job twice in one transaction is to enqueue it once, at the earlier time,
+// unless it was taken back between.
+func TestEnqueueingTwiceInOneTransaction(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, c *clock) {
+		ctx := t.Context()
+		at := func(d time.Duration) farm.Job {
+			return farm.Job{Farm: "f", Kind: "look", Subject: "a", RunAt: c.now().Add(d)}
+		}
+		update(t, s, func(tx *store.Tx) error {
+			return errors.Join(tx.Enqueue(ctx, at(time.Hour)), tx.Enqueue(ctx, at(2*time.Hour)), tx.Enqueue(ctx, at(time.Minute)), tx.Enqueue(ctx, at(time.Hour)),
+				tx.Enqueue(ctx, farm.Job{Farm: "f", Kind: "look", Subject: "b"}), tx.RemoveJob(ctx, "f", "look", "b"), tx.Enqueue(ctx, farm.Job{Farm: "f", Kind: "look", Subject: "b"}))
+		})
+		view(t, s, func(tx *store.Tx) error {
+			jobs, err := tx.Jobs(ctx, "f", 0)
+			if len(jobs) != 2 || jobs[0].Subject != "b" || !jobs[1].RunAt.Equal(c.now().Add(time.Minute)) {
+				t.Errorf("jobs: %+v", jobs)
+			}
+			return err
 		})
 	})
 }

@@ -214,6 +214,13 @@ func (t *Tx) Site(ctx context.Context, farmName, name string) (farm.Site, error)
 	return one[farm.Site](ctx, t, "site "+name, `SELECT doc FROM sites WHERE farm = ? AND name = ?`, farmName, name)
 }
 
+// IssuerOf returns the name of a site's issuer, or ErrNotFound where there is no such
+// site. It costs less than the site.
+func (t *Tx) IssuerOf(ctx context.Context, farmName, site string) (string, error) {
+	s, err := one[struct{ Issuer string }](ctx, t, "site "+site, `SELECT doc FROM sites WHERE farm = ? AND name = ?`, farmName, site)
+	return s.Issuer, err
+}
+
 // Sites returns up to limit sites (0: all) whose names come after the given one,
 // in the order of names.
 func (t *Tx) Sites(ctx context.Context, farmName, after string, limit int) ([]farm.Site, error) {

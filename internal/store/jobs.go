@@ -29,14 +29,22 @@ type JobRow struct {
 // runs at the earlier of both times. If its twin runs, it runs once more when that
 // one has finished, at RunAt at the earliest. RunAt is now if it is not set.
 func (t *Tx) Enqueue(ctx context.Context, j farm.Job) error {
-	if j.ID == "" {
-		j.ID = NewID("jo")
-	}
 	if j.RunAt.IsZero() {
 		j.RunAt = t.now
 	}
-	t.jobs = true
 	at := micros(j.RunAt)
+	twin := farm.Job{Farm: j.Farm, Kind: j.Kind, Subject: j.Subject, Lane: j.Lane}
+	if before, said := t.enqueued[twin]; said && before <= at {
+		return nil
+	}
+	if t.enqueued == nil {
+		t.enqueued = map[farm.Job]int64{}
+	}
+	t.enqueued[twin] = at
+	if j.ID == "" {
+		j.ID = NewID("jo")
+	}
+	t.jobs = true
 	return t.put(ctx, "enqueue "+j.Kind+" "+j.Subject, `
 		INSERT INTO jobs (id, farm, kind, subject, lane, due, run_at, dirty, attempt, epoch, nonce, owner, since, error)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, '', '', 0, '')
@@ -51,6 +59,7 @@ func (t *Tx) Enqueue(ctx context.Context, j farm.Job) error {
 // RemoveJob takes back a job that waits. One that runs goes on; its result is
 // then written as ever. It is no error if there is none.
 func (t *Tx) RemoveJob(ctx context.Context, farmName, kind, subject string) error {
+	clear(t.enqueued)
 	return t.put(ctx, "take back "+kind+" "+subject,
 		`DELETE FROM jobs WHERE farm = ? AND kind = ? AND subject = ? AND owner = ''`, farmName, kind, subject)
 }

@@ -173,16 +173,48 @@ func (t *Tx) Doing(ctx context.Context, farmName, group string, do farm.Verb, li
 	return all, nil
 }
 
+// DoingOf counts the steps of a rollout by the act in flight; those with none are
+// under the empty verb.
+func (t *Tx) DoingOf(ctx context.Context, farmName, rollout string) (map[farm.Verb]int, error) {
+	all := map[farm.Verb]int{}
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var do, target string
+		err := scan(&do, &target)
+		all[farm.Verb(do)]++
+		return err
+	}, `SELECT doing, target FROM steps WHERE farm = ? AND rollout = ?`, farmName, rollout) // without target SQLite takes an index that has the rest, and goes through the whole farm
+	if err != nil {
+		return nil, fmt.Errorf("acts of rollout %s: %w", rollout, err)
+	}
+	return all, nil
+}
+
 // Staging reports that a running rollout which has a target in the reload group
 // stages some target, there or elsewhere.
 func (t *Tx) Staging(ctx context.Context, farmName, group string) (bool, error) {
 	some := 0
-	err := t.row(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM steps s JOIN rollouts r ON r.farm = s.farm AND r.id = s.rollout
-		WHERE s.farm = ? AND s.grp = ? AND r.running = 1
-		AND EXISTS (SELECT 1 FROM steps o WHERE o.farm = s.farm AND o.rollout = s.rollout AND o.doing = ?) LIMIT 1) AS found`,
+	// The conditions on target, and what is done to grp, keep SQLite from indexes that
+	// would take it through the whole farm for each rollout.
+	err := t.row(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM rollouts r WHERE r.farm = ? AND r.running = 1
+		AND EXISTS (SELECT 1 FROM steps s WHERE s.farm = r.farm AND s.rollout = r.id AND s.grp || '' = ? AND s.target <> '')
+		AND EXISTS (SELECT 1 FROM steps o WHERE o.farm = r.farm AND o.rollout = r.id AND o.doing = ? AND o.target <> '') LIMIT 1) AS found`,
 		farmName, group, string(farm.DoStage)).Scan(&some)
 	if err != nil {
 		return false, fmt.Errorf("what is staged beside group %s: %w", group, err)
+	}
+	return some > 0, nil
+}
+
+// Deciding reports that a running rollout is about to decide what comes next, which
+// has a target in the reload group on which nothing is in flight.
+func (t *Tx) Deciding(ctx context.Context, farmName, group string) (bool, error) {
+	some := 0
+	err := t.row(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE j.farm = ? AND j.kind = 'advance' AND (j.owner <> '' OR j.run_at <= ?)
+		AND EXISTS (SELECT 1 FROM rollouts r WHERE r.farm = j.farm AND r.id = j.subject AND r.running = 1)
+		AND EXISTS (SELECT 1 FROM steps s WHERE s.farm = j.farm AND s.rollout = j.subject AND s.grp || '' = ? AND s.doing = '' AND s.target <> '')
+		LIMIT 1) AS found`, farmName, micros(t.now), group).Scan(&some)
+	if err != nil {
+		return false, fmt.Errorf("who decides beside group %s: %w", group, err)
 	}
 	return some > 0, nil
 }

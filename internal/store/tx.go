@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // A Tx is a transaction. Its methods lie with what they store: jobs.go, ….
@@ -19,6 +21,8 @@ type Tx struct {
 	s    *Store
 	now  time.Time
 	jobs bool // a job was made due
+
+	enqueued map[farm.Job]int64 // jobs without what a claim fills in, and when they run: to say it again changes nothing
 
 	prepared *prepared // of the handle that it runs on
 }

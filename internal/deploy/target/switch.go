@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/host"
@@ -23,10 +26,10 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	for _, s := range all { // before anything is switched: Apache's own test does not look at keys
-		if err := e.verify(ctx, s, s.New); err != nil {
-			return fmt.Errorf("activating: %w", err)
-		}
+	if err := each(all, func(s stub) error { // before anything is switched: Apache's own test does not look at keys
+		return e.verify(ctx, s, s.New)
+	}); err != nil {
+		return fmt.Errorf("activating: %w", err)
 	}
 	if err := e.forwardAll(ctx, all); err != nil {
 		return fmt.Errorf("activating: %w", errors.Join(err, e.backAll(ctx, all)))
@@ -34,12 +37,49 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	if err := e.take(ctx, all); err != nil {
 		return fmt.Errorf("activating: %w", err)
 	}
-	for _, s := range all {
-		// The version before the one that was live: its key has no more use here.
-		// Where that fails, the next Stage tries again.
-		_ = e.sweep(ctx, s.area, s.New, s.Prev)
-	}
+	// The version before the one that was live: its key has no more use here. Where that
+	// fails, the next Stage tries again.
+	_ = each(all, func(s stub) error { return e.sweep(ctx, s.area, s.New, s.Prev) })
 	return nil
+}
+
+// sideBySide is how many targets of a group are worked on at a time: each is in
+// nobody's way, and to wait for every answer of a node far away takes minutes.
+const sideBySide = 8
+
+// each does something for all targets, some side by side. After an error it begins
+// with no more, and returns when what was begun has ended.
+func each(all []stub, do func(stub) error) error {
+	var g errgroup.Group
+	g.SetLimit(sideBySide)
+	var failed atomic.Bool
+	for _, s := range all {
+		if failed.Load() {
+			break
+		}
+		g.Go(func() error {
+			err := do(s)
+			if err != nil {
+				failed.Store(true)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// every is each, but what fails keeps no other from being done.
+func every(all []stub, do func(stub) error) error {
+	errs := make([]error, len(all))
+	var g errgroup.Group
+	g.SetLimit(sideBySide)
+	for i, s := range all {
+		g.Go(func() error {
+			errs[i] = do(s)
+			return nil
+		})
+	}
+	return errors.Join(append(errs, g.Wait())...)
 }
 
 // take makes the server take what was switched to, or switches back.
@@ -91,23 +131,14 @@ func (e *engine) again(ctx context.Context, all []stub) error {
 }
 
 func (e *engine) forwardAll(ctx context.Context, all []stub) error {
-	for _, s := range all {
-		if err := e.way().forward(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each(all, func(s stub) error { return e.way().forward(ctx, s) })
 }
 
 // backAll switches all back as far as it can, even after the call's own time.
 func (e *engine) backAll(ctx context.Context, all []stub) error {
 	ctx, cancel := mending(ctx)
 	defer cancel()
-	var errs []error
-	for _, s := range all {
-		errs = append(errs, e.way().back(ctx, s))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := every(all, func(s stub) error { return e.way().back(ctx, s) }); err != nil {
 		return fmt.Errorf("switching back: %w", err)
 	}
 	return nil
@@ -120,12 +151,8 @@ func (e *engine) Restore(ctx context.Context, rs []deploy.Receipt) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	var errs []error
-	for _, s := range all {
-		errs = append(errs, e.way().back(ctx, s))
-	}
-	errs = append(errs, e.serve(ctx, all))
-	if err := errors.Join(errs...); err != nil {
+	switched := every(all, func(s stub) error { return e.way().back(ctx, s) })
+	if err := errors.Join(switched, e.serve(ctx, all)); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
 	return nil

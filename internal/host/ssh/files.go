@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/host/gather"
 )
 
 // The OpenSSH extensions that make a replacement one step and durable
@@ -30,13 +32,44 @@ func (l *line) open() (*sftp.Client, error) {
 	l.files.Lock()
 	defer l.files.Unlock()
 	if l.sftp == nil {
-		c, err := sftp.NewClient(l.client)
+		c, err := l.subsystem()
 		if err != nil {
 			return nil, fmt.Errorf("opening SFTP (does the server have `Subsystem sftp`?): %w", err)
 		}
 		l.sftp = c
 	}
 	return l.sftp, nil
+}
+
+// subsystem opens SFTP. What many calls ask for at one time goes as one.
+func (l *line) subsystem() (*sftp.Client, error) {
+	s, err := l.client.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.StdinPipe()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	from, err := s.StdoutPipe()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	said, err := s.StderrPipe()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.RequestSubsystem("sftp"); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	g := gather.New(to)
+	l.wg.Go(g.Run)
+	l.wg.Go(func() { _, _ = io.Copy(io.Discard, said) })
+	c, err := sftp.NewClientPipe(bufio.NewReaderSize(from, 64<<10), g)
+	if err != nil {
+		return nil, errors.Join(err, g.Close(), s.Close())
+	}
+	return c, nil
 }
 
 // session is the SFTP session in the hands of one call, which looks at its
@@ -72,12 +105,26 @@ func (s session) read(name string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
-	if err == nil && len(data) > limit {
-		return nil, fmt.Errorf("it is larger than %d bytes", limit)
+	var data []byte
+	for part := make([]byte, firstRead); ; part = make([]byte, nextRead) {
+		n, err := f.Read(part)
+		data = append(data, part[:n]...)
+		switch {
+		case len(data) > limit:
+			return nil, fmt.Errorf("it is larger than %d bytes", limit)
+		case errors.Is(err, io.EOF):
+			return data, nil
+		case err != nil:
+			return nil, err
+		}
 	}
-	return data, err
 }
+
+// How much is asked for at a time: a certificate comes with the first answer.
+const (
+	firstRead = 16 << 10
+	nextRead  = 256 << 10
+)
 
 // Write replaces a file in one step; see host.Files. The new content stands as
 // a dot file beside it until it is whole.
@@ -228,7 +275,11 @@ func (s session) removeAll(name string) error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.removeAll(path.Join(name, e.Name())); err != nil {
+		inside := path.Join(name, e.Name())
+		if e.Mode().IsRegular() && s.Client.Remove(inside) == nil { // the usual, in one step
+			continue
+		}
+		if err := s.removeAll(inside); err != nil {
 			return err
 		}
 	}

@@ -38,15 +38,18 @@ func (h *Host) Readlink(ctx context.Context, name string) (string, error) {
 		return "", at("readlink", name, errNoLinks)
 	}
 	return withFiles(ctx, h, func(s session) (string, error) {
-		info, err := s.Lstat(name)
-		if err == nil && info.Mode()&fs.ModeSymlink == 0 {
+		target, err := s.ReadLink(name)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return target, at("readlink", name, err)
+		}
+		info, looking := s.Lstat(name) // a server says no more than that it failed
+		switch {
+		case looking != nil:
+			err = looking
+		case info.Mode()&fs.ModeSymlink == 0:
 			err = host.ErrNotLink
 		}
-		if err != nil {
-			return "", at("readlink", name, err)
-		}
-		target, err := s.ReadLink(name)
-		return target, at("readlink", name, err)
+		return "", at("readlink", name, err)
 	})
 }
 
@@ -59,6 +62,14 @@ func (h *Host) Mkdir(ctx context.Context, name string, a host.Attr) error {
 }
 
 func (s session) mkdir(name string, a host.Attr) error {
+	if s.ctx.Err() == nil && s.Client.Mkdir(name) == nil { // the usual, in one step
+		return s.give(name, a)
+	}
+	return s.mkdirAll(name, a)
+}
+
+// mkdirAll makes a folder that may be there, or lack its parent.
+func (s session) mkdirAll(name string, a host.Attr) error {
 	info, err := s.Stat(name)
 	switch {
 	case err == nil && info.IsDir():

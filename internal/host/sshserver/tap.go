@@ -1,11 +1,14 @@
 package sshserver
 
 import (
+	"bufio"
 	"encoding/binary"
 	"io"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/certfarm/certfarm/internal/host/gather"
 )
 
 // The packets that a tap looks at (draft-ietf-secsh-filexfer-02 §3, and
@@ -22,9 +25,10 @@ const (
 // tap stands between the client and the SFTP library's server, which knows no
 // fsync: it names the extensions in the version packet and answers fsync itself.
 type tap struct {
-	channel io.ReadWriteCloser
-	rename  bool
-	fsync   bool
+	from   io.Reader
+	to     *gather.Writer // as OpenSSH's server, it sends what answers there are as one
+	rename bool
+	fsync  bool
 
 	in []byte // of the packet that the library reads
 
@@ -33,16 +37,18 @@ type tap struct {
 }
 
 func newTap(channel io.ReadWriteCloser, fsync, rename bool) *tap {
-	return &tap{channel: channel, fsync: fsync, rename: rename}
+	t := &tap{from: bufio.NewReader(channel), to: gather.New(channel), fsync: fsync, rename: rename}
+	go t.to.Run() // until Close
+	return t
 }
 
 // Close closes the channel.
-func (t *tap) Close() error { return t.channel.Close() }
+func (t *tap) Close() error { return t.to.Close() }
 
 // Read gives the library the client's packets, but for fsync.
 func (t *tap) Read(b []byte) (int, error) {
 	for len(t.in) == 0 {
-		packet, err := readPacket(t.channel)
+		packet, err := readPacket(t.from)
 		if err != nil {
 			return 0, err
 		}
@@ -84,9 +90,7 @@ func (t *tap) Write(b []byte) (int, error) {
 }
 
 func (t *tap) write(b []byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, err := t.channel.Write(b)
+	_, err := t.to.Write(b)
 	return err
 }
 
