@@ -186,10 +186,18 @@ func (h Host) follow(ctx context.Context, name string, last bool) (string, error
 	if err != nil {
 		return "", err
 	}
+	var unread error
 	for _, f := range h.Policy.Folders {
-		if base, err := h.walk(ctx, f, true); err == nil && (same(real, base) || below(real, base)) {
+		base, err := h.walk(ctx, f, true)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			unread = err
+		case err == nil && (same(real, base) || below(real, base)):
 			return real, nil
 		}
+	}
+	if unread != nil { // it may be allowed: that is not known, and no reason to say it is not
+		return "", unread
 	}
 	return "", h.refuse(&Refusal{Why: fmt.Sprintf("%.260q leads to %.260q, outside the allowed folders", name, real), Add: fmt.Sprintf("folders: [%.260q]", path.Dir(real))})
 }

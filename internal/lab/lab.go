@@ -167,8 +167,9 @@ func (l *Lab) answer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.challenge = &http.Server{Handler: l.Controller.ChallengeHandler(), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = l.challenge.Serve(listener) }() // always an error: Close was called
+	server := &http.Server{Handler: l.Controller.ChallengeHandler(), ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(listener) }() // always an error: Close was called
+	l.challenge = server
 	l.Balancer.RouteChallenges(listener.Addr().String())
 	return nil
 }
