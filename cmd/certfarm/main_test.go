@@ -228,7 +228,7 @@ func TestTheAPIOverTCP(t *testing.T) {
 		}
 	}()
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		res, err := http.Get("http://" + addr + "/api/openapi.json")
+		res, err := http.Get("http://" + addr + "/v1/farms")
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode != http.StatusUnauthorized {

@@ -101,9 +101,9 @@ func newAnswerer(policy, state string) (*agent.Answerer, *os.File, error) {
 		Policy: func() (fence.Policy, error) { return fence.Load(policy) },
 	})
 	if err != nil {
-		log.Close()
+		return nil, nil, errors.Join(err, log.Close())
 	}
-	return answerer, log, err
+	return answerer, log, nil
 }
 
 // openLog opens a log to append to. A long one is kept beside, and the one before that

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -88,13 +89,5 @@ func (r *Refused) Error() string { return r.Why }
 // refusedAs reports that an error is a refusal of one of the kinds.
 func refusedAs(err error, kinds ...string) bool {
 	r, ok := errors.AsType[*Refused](err)
-	if !ok {
-		return false
-	}
-	for _, k := range kinds {
-		if r.Kind == k {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(kinds, r.Kind)
 }

@@ -45,10 +45,8 @@ func (s Sender) Run(ctx context.Context) error {
 		written := s.Book.Store.Written()
 		n, err := s.Send(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err != nil:
-			s.Log.Error("the audit cannot be sent away", "to", s.To.Redacted(), "error", err)
+			s.complain(ctx, err)
 			written = nil
 		case n == sendAtOnce:
 			continue
@@ -59,6 +57,13 @@ func (s Sender) Run(ctx context.Context) error {
 		case <-written:
 		case <-time.After(sendEvery):
 		}
+	}
+}
+
+// complain tells that it cannot be sent, unless that is since the end has come.
+func (s Sender) complain(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.Log.Error("the audit cannot be sent away", "to", s.To.Redacted(), "error", err)
 	}
 }
 

@@ -72,17 +72,6 @@ func (b *bed) distinct(nodes ...string) (leaves []string) {
 	return leaves
 }
 
-// begun lists the members in the order in which events of a kind tell of them.
-func (b *bed) begun(kind string) (all []string) {
-	b.t.Helper()
-	events, err := b.Controller.Events(b.ctx, b.Farm, store.EventQuery{Kind: kind})
-	must(b.t, err)
-	for _, e := range events {
-		all = append(all, e.Site)
-	}
-	return all
-}
-
 // Each node has a key and a certificate of its own; the canary has its own verified
 // before another node's order begins, at the first issue and at a renewal.
 func TestEachNodeHasItsOwnKeyAndTheCanaryGoesFirst(t *testing.T) {

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,10 +147,5 @@ func TestWhoMayWhat(t *testing.T) {
 }
 
 func mayDo(role access.Role, p access.Permission) bool {
-	for _, has := range role.Permissions() {
-		if has == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(role.Permissions(), p)
 }

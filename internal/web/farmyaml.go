@@ -27,12 +27,18 @@ func (s *server) farmText(q *question) (any, error) {
 func (s *server) plan(q *question) (any, error) {
 	d := draft{Text: q.FormValue("text")}
 	p, err := s.planOf(q, d.Text)
-	if err != nil {
-		d.Problem = err.Error()
-		return d, nil
+	if d.Problem = said(err); d.Problem == "" {
+		d.Plan, d.Revision = &p, p.Revision
 	}
-	d.Plan, d.Revision = &p, p.Revision
 	return d, nil
+}
+
+// said is what a page says of an error; empty: there is none.
+func said(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // planOf makes the plan, for this farm alone: a farm.yaml says which farm it is of.

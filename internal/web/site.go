@@ -1,6 +1,8 @@
 package web
 
 import (
+	"slices"
+
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -14,10 +16,8 @@ type sheet struct {
 // Served is the version with an id; the zero one, where it was forgotten.
 func (v sheet) Served(ids []string) (found farm.Version) {
 	for _, known := range v.Versions {
-		for _, id := range ids {
-			if known.ID == id {
-				return known
-			}
+		if slices.Contains(ids, known.ID) {
+			return known
 		}
 	}
 	return found

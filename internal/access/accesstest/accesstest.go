@@ -6,6 +6,7 @@ package accesstest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -96,9 +97,7 @@ func standings() []standing {
 		for _, o := range access.Objects() {
 			m[o] = answer
 		}
-		for o, a := range but {
-			m[o] = a
-		}
+		maps.Copy(m, but)
 		return m
 	}
 	elsewhere := map[access.Object]string{access.Installation: no, access.Any: no}
