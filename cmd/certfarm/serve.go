@@ -20,7 +20,8 @@ import (
 type serving struct {
 	keeping
 	challenges, socket, listen, tokens, access, cert, key string
-	agents                                                string
+	agents, auditKey                                      string
+	auditTo                                               []string
 	dns                                                   []string
 	debug                                                 bool
 }
@@ -55,6 +56,8 @@ certfarm serve --agents :8404`,
 	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate for --listen; needed unless it is loopback. Read again when it changes; until it is there a placeholder is served")
 	f.StringVar(&s.key, "tls-key", "", "PEM file of its key (default: the file of the certificate)")
 	f.StringVar(&s.agents, "agents", "", "TCP address for the agents of nodes: :8404")
+	f.StringArrayVar(&s.auditTo, "audit-to", nil, "where each line of the audit is sent, with its hash: syslog+tls://HOST:PORT, syslog+tcp, syslog+udp, or https://…; may be repeated")
+	f.StringVar(&s.auditKey, "audit-key-file", "", "file with the key that signs what --audit-to sends over HTTP")
 	f.BoolVar(&s.debug, "debug", false, "log more")
 	return c
 }
@@ -76,6 +79,10 @@ func (a *app) serve(ctx context.Context, s serving) error {
 	}
 	defer h.Close()
 	h.Version = version()
+	senders, err := s.senders(h.Store, log)
+	if err != nil {
+		return err
+	}
 	ctl := controller.New(h.Config)
 	if err := a.guarded(s, ctl, &doors); err != nil {
 		return err
@@ -104,7 +111,7 @@ func (a *app) serve(ctx context.Context, s serving) error {
 	}
 	attrs := []any{"version", version(), "state", a.state}
 	log.Info("ready", append(attrs, addresses(open, challenges, names, agents)...)...)
-	err = together(ctx, ctl.Run, open.Serve, challenges.serve, agents.serve)
+	err = together(ctx, append(senders, ctl.Run, open.Serve, challenges.serve, agents.serve)...)
 	log.Info("stopped")
 	return err
 }

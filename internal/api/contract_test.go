@@ -242,6 +242,8 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 	all["Sessions"] = func() error { _, err := c.Sessions(ctx); return err }
 	all["EndSession"] = func() error { return c.EndSession(ctx, "x") }
 	all["Whoami"] = func() error { _, err := c.Whoami(ctx); return err }
+	all["AuditLines"] = func() error { _, err := c.AuditLines(ctx, 0, 10); return err }
+	all["VerifyAudit"] = func() error { _, err := c.VerifyAudit(ctx, nil); return err }
 	for _, word := range []string{controller.Pause, controller.Resume, controller.Abort, controller.Approve} {
 		all[word] = func() error { _, err := c.Tell(ctx, "f", "r", word, ""); return err }
 	}

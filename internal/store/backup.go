@@ -19,7 +19,7 @@ import (
 func tables() []string {
 	return []string{
 		"words", "revisions", "settings", "issuers", "nodes", "sites", "places", "certificates", "versions", "sealed",
-		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes", "agents", "api_tokens",
+		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes", "agents", "api_tokens", "audit",
 	}
 }
 

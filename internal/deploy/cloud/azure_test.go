@@ -20,6 +20,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/cloud/azurefake"
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
+	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 )
@@ -48,13 +49,17 @@ func azure(t *testing.T, l vaultLine, options string) *records {
 	case "no undo":
 		o.Undo = false
 	}
-	d, err := newKeyVault(o, deploy.Setup{}, l)
+	s := deploy.Setup{Secrets: map[string]farm.Secret{}}
+	if options == "password" {
+		s.Secrets["password"] = encode.NewPFXPassword()
+	}
+	d, err := newKeyVault(o, s, l)
 	must(t, err)
 	return remember(d)
 }
 
 func TestKeyVault(t *testing.T) {
-	for _, format := range []string{"pfx", "pem"} {
+	for _, format := range []string{"pfx", "password", "pem"} {
 		t.Run(format, func(t *testing.T) {
 			deploytest.Run(t, func(t *testing.T) deploytest.Bench {
 				v := azurefake.New()

@@ -101,7 +101,10 @@ func KeyVault() deploy.Kind {
 		Doc:      "Azure Key Vault: a new version of a certificate",
 		Fence:    "unfenced",
 		Nodeless: true,
-		Secrets:  []deploy.Secret{{Name: "client_secret", Doc: "secret of the application client_id", Optional: true}},
+		Secrets: []deploy.Secret{
+			{Name: "client_secret", Doc: "secret of the application client_id", Optional: true},
+			{Name: "password", Doc: "password of the PFX on its way to the vault, which takes it off; only with format pfx", Optional: true},
+		},
 	}, keyVault{Format: "pfx", Undo: true}, openKeyVault)
 }
 
@@ -141,8 +144,8 @@ func newKeyVault(o keyVault, s deploy.Setup, l vaultLine) (deploy.Deployer, erro
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", identity, err)
 	}
-	v := &azureShelf{options: o, certificates: certificates, secrets: secrets, every: l.every}
-	return &keeper{shelf: v, identity: identity, undo: o.Undo, perish: true, lag: lag, secrets: []farm.Secret{s.Secrets["client_secret"]}}, nil
+	v := &azureShelf{options: o, certificates: certificates, secrets: secrets, every: l.every, password: farm.NewSecret([]byte(word(s.Secrets["password"])))}
+	return &keeper{shelf: v, identity: identity, undo: o.Undo, perish: true, lag: lag, secrets: []farm.Secret{s.Secrets["client_secret"], s.Secrets["password"]}}, nil
 }
 
 // azureShelf is one certificate of a Key Vault.
@@ -151,6 +154,7 @@ type azureShelf struct {
 	certificates *azcertificates.Client
 	secrets      *azsecrets.Client
 	every        time.Duration // see recoverEvery
+	password     farm.Secret   // of a PFX on its way; may be empty
 }
 
 func (v *azureShelf) look(ctx context.Context) (held, error) {
@@ -258,26 +262,31 @@ func (v *azureShelf) put(ctx context.Context, p parcel, over held) error {
 		tags[tagVersion] = new(p.Version)
 	}
 	text := string(value.Reveal())
+	var password *string
+	if secret := v.password.Reveal(); media == typePFX && len(secret) > 0 {
+		password = new(string(secret))
+	}
 	_, err = v.certificates.ImportCertificate(ctx, v.options.Certificate, azcertificates.ImportCertificateParameters{
 		Base64EncodedCertificate: &text,
+		Password:                 password,
 		CertificateAttributes:    &azcertificates.CertificateAttributes{Enabled: new(true)},
 		CertificatePolicy:        &azcertificates.CertificatePolicy{SecretProperties: &azcertificates.SecretProperties{ContentType: &media}},
 		Tags:                     tags,
 	}, nil)
 	if err != nil {
-		return clean(azureError(err), value)
+		return clean(azureError(err), value, v.password)
 	}
 	return nil
 }
 
-// encode is a bundle as Key Vault takes it: base64 of a PFX without password, or
+// encode is a bundle as Key Vault takes it: base64 of a PFX, or
 // PEM of nothing but certificates and an unencrypted PKCS#8 key.
 func (v *azureShelf) encode(b farm.Bundle) (value farm.Secret, media string, err error) {
 	if v.options.Format == "pem" {
 		value, err = encode.Combined(b)
 		return value, typePEM, err
 	}
-	data, err := encode.PFX(b, encode.PFXOptions{})
+	data, err := encode.PFX(b, encode.PFXOptions{Password: v.password})
 	return farm.NewSecret([]byte(base64.StdEncoding.EncodeToString(data))), typePFX, err
 }
 

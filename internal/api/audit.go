@@ -1,0 +1,57 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/certfarm/certfarm/internal/audit"
+	"github.com/certfarm/certfarm/internal/controller"
+)
+
+type auditAsk struct {
+	After int64 `query:"after" minimum:"0" doc:"lines after this number"`
+	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+// Audited are lines of the audit, in their order.
+type Audited struct {
+	Lines []audit.Line `json:"lines"`
+}
+
+func (s *server) listAudit(ctx context.Context, in *auditAsk) (Audited, error) {
+	all, err := s.doorkeeper.Book.Lines(ctx, in.After, in.Limit)
+	return Audited{list(all)}, err
+}
+
+// VerifyAsk is what the audit is compared with.
+type VerifyAsk struct {
+	Heads []string `json:"heads,omitempty" maxItems:"1000" doc:"hashes that were kept elsewhere, NUMBER:HASH"`
+}
+
+type verifyAuditAsk struct{ Body VerifyAsk }
+
+// Verdict is what became of reading the whole audit.
+type Verdict struct {
+	audit.Proof
+	Broken string `json:"broken,omitempty" doc:"where and how, if it is"`
+}
+
+func (s *server) verifyAudit(ctx context.Context, in *verifyAuditAsk) (Verdict, error) {
+	var heads []audit.Head
+	for _, text := range in.Body.Heads {
+		number, hash, ok := strings.Cut(text, ":")
+		seq, err := strconv.ParseInt(number, 10, 64)
+		if !ok || err != nil || seq < 1 || hash == "" {
+			return Verdict{}, &controller.Refusal{Problem: fmt.Sprintf("%q is no head of the audit", text), Hint: "a head is NUMBER:HASH, as `certfarm audit verify` prints it"}
+		}
+		heads = append(heads, audit.Head{Seq: seq, Hash: hash})
+	}
+	p, err := s.doorkeeper.Book.Verify(ctx, heads)
+	if b, ok := errors.AsType[*audit.Break](err); ok {
+		return Verdict{p, b.Error()}, nil
+	}
+	return Verdict{Proof: p}, err
+}
