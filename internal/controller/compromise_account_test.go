@@ -18,7 +18,7 @@ import (
 // more that was made with the old one: the next order proves the names anew.
 func TestAnAccountLeavesItsKey(t *testing.T) {
 	t.Parallel()
-	b, _ := serving(t, setting{layout: lab.Layout{Nodes: 1}, ca: issuetest.Options{AuthzReuse: 100}})
+	b, _ := serving(t, setting{layout: lab.Layout{Nodes: 1}, ca: issuetest.Options{AuthzReuse: 100, BadNonce: -1}})
 	was := b.account()
 	r, err := b.Controller.CompromiseAccount(b.ctx, b.Farm, "pebble", controller.CompromiseAsk{Reason: "it was in a backup"}, "ops")
 	must(t, err)

@@ -62,7 +62,7 @@ var fled = story{
 			return nil
 		}
 		_, err := r.lab.Controller.Compromise(ctx, r.lab.Farm, r.lab.Site, controller.CompromiseAsk{}, "crash test")
-		r.asked = r.life.has(after, "store controller.Compromise")
+		r.asked = r.life.has(after, "store controller.compromiseOne")
 		return err
 	},
 }
