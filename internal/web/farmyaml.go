@@ -17,7 +17,6 @@ type draft struct {
 
 // farmText is farm.yaml as it was applied, to be edited.
 func (s *server) farmText(q *question) (any, error) {
-	q.cli = "certfarm get farm"
 	r, err := s.FarmText(q.ctx(), q.farm)
 	return draft{Text: string(r.Text), Revision: r.Number, By: r.By}, err
 }

@@ -81,7 +81,7 @@ type grid struct {
 
 // matrix is what every node serves of every site's certificate.
 func (s *server) matrix(q *question) (any, error) {
-	q.cli = "certfarm get sites"
+	q.cli = "certfarm get targets -o wide"
 	g := grid{list: listOf(q, store.ByName)}
 	var err error
 	g.Matrix, err = s.rows(q, &g.list)

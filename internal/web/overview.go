@@ -7,7 +7,7 @@ import (
 
 // overview is a farm at one glance.
 func (s *server) overview(q *question) (any, error) {
-	q.cli = "certfarm status"
+	q.cli = "certfarm get sites"
 	o, err := s.Overview(q.ctx(), q.farm, q.sees())
 	return glance{o}, err
 }
