@@ -33,7 +33,7 @@ test: setup check cross tools ## all that CI runs: servers, format, vet, cross b
 		run="go test -json -vet=off $$race -timeout 20m"; \
 		{ $$run -p 2 $$(go list ./... | grep -vE '$(ALONE)') || failed=yes; \
 		$$run -p 1 $$(go list ./... | grep -E '$(ALONE)') || failed=yes; \
-		[ -z "$$race" ] || go test -json -vet=off -timeout 20m ./internal/several || failed=yes; [ -z "$$failed" ]; } | bin/tally
+		[ -z "$$race" ] || CGO_ENABLED=0 go test -json -vet=off -timeout 20m ./internal/several || failed=yes; [ -z "$$failed" ]; } | bin/tally
 
 setup:
 	@scripts/setup
