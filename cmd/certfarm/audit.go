@@ -57,10 +57,10 @@ func (a *app) listAudit(lines []audit.Line) error {
 		}
 		t := map[string]tone{audit.Refused: warn, audit.Failed: bad}[e.Result]
 		rows = append(rows, []cell{
-			{fmt.Sprint(e.Seq), faint}, {a.when(e.At), plain}, {e.Actor, plain}, {e.Action, plain}, {e.Farm, plain}, {e.Object, plain}, {e.Result, t},
+			{fmt.Sprint(e.Seq), faint}, {e.At.UTC().Format("2006-01-02 15:04:05"), plain}, {e.Actor, plain}, {e.Action, plain}, {e.Farm, plain}, {e.Object, plain}, {e.Result, t},
 		})
 	}
-	a.table([]string{"LINE", "AT", "ACTOR", "ACTION", "FARM", "OBJECT", "RESULT"}, rows)
+	a.table([]string{"LINE", "AT (UTC)", "ACTOR", "ACTION", "FARM", "OBJECT", "RESULT"}, rows)
 	return nil
 }
 

@@ -26,12 +26,9 @@ func (s *server) listAudit(ctx context.Context, in *auditAsk) (Audited, error) {
 	return Audited{list(all)}, err
 }
 
-// VerifyAsk is what the audit is compared with.
-type VerifyAsk struct {
-	Heads []string `json:"heads,omitempty" maxItems:"1000" doc:"hashes that were kept elsewhere, NUMBER:HASH"`
+type verifyAuditAsk struct {
+	Heads []string `query:"head,explode" maxItems:"100" doc:"hashes that were kept elsewhere, NUMBER:HASH"`
 }
-
-type verifyAuditAsk struct{ Body VerifyAsk }
 
 // Verdict is what became of reading the whole audit.
 type Verdict struct {
@@ -41,7 +38,7 @@ type Verdict struct {
 
 func (s *server) verifyAudit(ctx context.Context, in *verifyAuditAsk) (Verdict, error) {
 	var heads []audit.Head
-	for _, text := range in.Body.Heads {
+	for _, text := range in.Heads {
 		number, hash, ok := strings.Cut(text, ":")
 		seq, err := strconv.ParseInt(number, 10, 64)
 		if !ok || err != nil || seq < 1 || hash == "" {

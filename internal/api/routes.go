@@ -122,7 +122,7 @@ func accessRoutes() []Route {
 		{ID: "remove-secret", Method: "DELETE", Path: inFarm + "/secrets/{secret}", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Forget a secret", bind: order((*server).removeSecret)},
 
 		{ID: "list-audit", Method: "GET", Path: "/v1/audit", Needs: Access, Object: Installation, Tag: "access", Summary: "List who did what", bind: answer((*server).listAudit)},
-		{ID: "verify-audit", Method: "POST", Path: "/v1/audit/verify", Needs: Access, Object: Installation, Tag: "access", Summary: "Prove that no line of the audit was changed", bind: answer((*server).verifyAudit)},
+		{ID: "verify-audit", Method: "GET", Path: "/v1/audit/proof", Needs: Access, Object: Installation, Tag: "access", Summary: "Prove that no line of the audit was changed", bind: answer((*server).verifyAudit)},
 		{ID: "list-tokens", Method: "GET", Path: "/v1/tokens", Needs: Access, Object: Installation, Tag: "access", Summary: "List the API tokens", bind: answer((*server).listTokens)},
 		{ID: "create-token", Method: "POST", Path: "/v1/tokens", Needs: Access, Object: Installation, Fresh: true, Tag: "access", Summary: "Make an API token; it is shown once", bind: answer((*server).createToken)},
 		{ID: "revoke-token", Method: "DELETE", Path: "/v1/tokens/{token}", Needs: Access, Object: Installation, Tag: "access", Summary: "Forget an API token: it opens nothing any more", bind: order((*server).revokeToken)},

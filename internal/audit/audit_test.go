@@ -148,6 +148,10 @@ func TestFailsClosedForWhatMattersMost(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(200) // reading is nobody's business
+	if ended, err = d.Begin(t.Context(), ask("POST", access.View)); err != nil {
+		t.Fatal(err)
+	}
+	ended(200) // nor is a plan
 	lines, err := b.Lines(t.Context(), 0, 0)
 	if err != nil || len(lines) != 2 {
 		t.Fatalf("%d lines, %v", len(lines), err)

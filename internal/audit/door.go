@@ -22,9 +22,10 @@ type Ask struct {
 }
 
 // Watches reports that a route's acts are written down: all that may change something,
-// and those that hand out a key.
+// and those that hand out a key. Who may only look changes nothing, however they ask.
 func Watches(r access.Route) bool {
-	return r.Method != "GET" && r.Method != "HEAD" || r.Needs == access.KeyExport
+	reads := r.Method == "GET" || r.Method == "HEAD" || r.Needs == access.View
+	return !reads || r.Needs == access.KeyExport
 }
 
 // first reports that an act is only done once it is written down. Renewals are not

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/certfarm/certfarm/internal/access"
 )
 
 // How long a browser is told of changes before it asks anew, how often at most, and
@@ -33,6 +35,9 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 		}
 		if err != nil || line.Flush() != nil {
 			return // the reader is gone
+		}
+		if !access.Still(ctx) {
+			return // the login ended, and so does what it opened
 		}
 		select {
 		case <-ctx.Done():

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/certfarm/certfarm/internal/access"
@@ -157,6 +158,18 @@ type page struct {
 	Did     string // what the button that led here has done
 	Version string
 	Data    any
+}
+
+// As is the address of the same in another form, with all that the page was asked with.
+func (p page) As(form string) string {
+	u, err := url.ParseRequestURI(p.Path)
+	if err != nil {
+		return "?as=" + form
+	}
+	q := u.Query()
+	q.Set("as", form)
+	q.Del("did")
+	return "?" + q.Encode()
 }
 
 // write writes a page. It is made whole before the first byte is sent, so that a

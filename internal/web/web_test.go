@@ -31,6 +31,22 @@ func (w *world) fetch(t *testing.T, path, token string) (status int, body string
 	return res.StatusCode, string(text)
 }
 
+// A table is had with what the page was asked with, and as CSV it is one.
+func TestATableIsThatOfThePage(t *testing.T) {
+	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 1}})
+	w.settled(t)
+	path := "/farms/" + w.Farm + "/matrix?find=sho&order=expiry"
+	if _, body := w.fetch(t, path, w.Token); !strings.Contains(body, "?as=csv&amp;find=sho&amp;order=expiry") {
+		t.Errorf("the page does not offer its own table:\n%s", body)
+	}
+	if _, body := w.fetch(t, path+"&as=csv", w.Token); strings.Count(body, "\n") != 2 || !strings.HasPrefix(body, "site,node,") {
+		t.Errorf("the table: %s", body)
+	}
+	if _, body := w.fetch(t, "/farms/"+w.Farm+"/matrix?find=none&as=csv", w.Token); strings.Count(body, "\n") != 1 {
+		t.Errorf("a table of nothing: %s", body)
+	}
+}
+
 // Every page says what it has to say before any script runs.
 func TestEveryPageWithoutScript(t *testing.T) {
 	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 2}})

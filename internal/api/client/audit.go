@@ -19,5 +19,5 @@ func (c *Client) AuditLines(ctx context.Context, after int64, limit int) ([]audi
 // VerifyAudit has the whole audit read, and compared with heads that were kept
 // elsewhere, NUMBER:HASH.
 func (c *Client) VerifyAudit(ctx context.Context, heads []string) (api.Verdict, error) {
-	return answered[api.Verdict](ctx, c, ask{route: "verify-audit", body: api.VerifyAsk{Heads: heads}})
+	return answered[api.Verdict](ctx, c, ask{route: "verify-audit", query: url.Values{"head": heads}})
 }
