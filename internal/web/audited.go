@@ -13,8 +13,7 @@ func (s *server) audited(route access.Route, h http.Handler) http.Handler {
 		return h
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, _ := access.CallerOf(r.Context())
-		ended, err := s.keeper.Begin(r.Context(), audit.Ask{Route: route, Caller: caller, From: r.RemoteAddr, Word: r.PathValue})
+		ended, err := s.keeper.Begin(r.Context(), askOf(route, r))
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -23,6 +22,20 @@ func (s *server) audited(route access.Route, h http.Handler) http.Handler {
 		h.ServeHTTP(heard, r)
 		ended(heard.code)
 	})
+}
+
+// turnDown answers who may not use a route, and writes down that they tried.
+func (s *server) turnDown(route access.Route) access.Refuse {
+	return func(w http.ResponseWriter, r *http.Request, err error) {
+		heard := &status{ResponseWriter: w, code: http.StatusOK}
+		s.refuse(heard, r, err)
+		s.keeper.Refuse(r.Context(), askOf(route, r), heard.code)
+	}
+}
+
+func askOf(route access.Route, r *http.Request) audit.Ask {
+	caller, _ := access.CallerOf(r.Context())
+	return audit.Ask{Route: route, Caller: caller, From: r.RemoteAddr, Word: r.PathValue}
 }
 
 // A status remembers how a request was answered.

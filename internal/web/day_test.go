@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/audit"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lab"
@@ -127,6 +128,7 @@ func TestWhoMayWhat(t *testing.T) {
 			role  access.Role
 		}{w.token(t, store.Grant{Role: string(role)}), role}
 	}
+	refused := 0
 	for name, c := range callers {
 		for _, r := range routes() {
 			if r.Needs == access.Public || r.ID == "page-live" {
@@ -139,10 +141,26 @@ func TestWhoMayWhat(t *testing.T) {
 			status := w.ask(t, r.Method, strings.TrimSuffix(path, "{$}"), c.token)
 			may := c.role != "" && mayDo(c.role, r.Needs)
 			filtered := name == "other sites" && r.Object == access.Sites // an empty list
+			if status == 403 && r.Method == "POST" && r.Needs != access.View {
+				refused++
+			}
 			if ok := status < 400 && status != 303 || r.Method == "POST" && status != 401 && status != 403 && status != 404 || status == 409; ok != (may || filtered) {
 				t.Errorf("%s %s as %s: %d", r.Method, path, name, status)
 			}
 		}
+	}
+	lines, err := audit.Book{Store: w.Desk.Store}.Lines(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, l := range lines {
+		if strings.Contains(string(l.Entry), `"status":403`) {
+			told++
+		}
+	}
+	if refused == 0 || told != refused {
+		t.Errorf("%d were refused, and the audit tells of %d", refused, told)
 	}
 }
 

@@ -64,7 +64,7 @@ func New(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	for _, p := range table() {
 		h := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(s, w, r) }))
-		mux.Handle(p.Method+" "+p.Path, s.guard.Wrap(p.Route, s.audited(p.Route, h), s.refuse))
+		mux.Handle(p.Method+" "+p.Path, s.guard.Wrap(p.Route, s.audited(p.Route, h), s.turnDown(p.Route)))
 		if err := s.compile(p.file); err != nil {
 			return nil, err
 		}
