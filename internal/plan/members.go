@@ -75,9 +75,8 @@ func (d differ) strategy(old, now group) []Change {
 		Fields: differences(certificate(was, list(was.Issuers())), certificate(is, list(is.Issuers()))),
 	}}
 	all = append(all, d.targets(was, is)...)
-	if f := differences(rest(was)[:0], rest(is)[:0]); len(f) > 0 {
-		all = append(all, Change{Do: Site, Name: is.Name, Why: "nothing is installed for this; it counts from now on", Fields: f})
-	}
+	was.Strategy = is.Strategy // said above
+	all = append(all, counts(was, is)...)
 	for i := range all {
 		all[i].Members = members(old, now)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -51,6 +52,15 @@ func TestDiffOfStrategies(t *testing.T) {
 			perNode(&from, "shop")
 			return from, to
 		}, []string{"issue shop +certificate on shop/nginx@web1 shop/nginx@web2; strategy: per-node -> central (shop shop@web1 shop@web2)"}},
+		{"to per-node with other tags and another soak", func() (from, to farm.Farm) {
+			from, to = shop(), shop()
+			to.Sites[1].Tags, to.Sites[1].Policy.Soak = []string{"night"}, time.Hour
+			perNode(&to, "shop")
+			return from, to
+		}, []string{
+			"issue shop +certificate on shop/nginx@web1 shop/nginx@web2; strategy: central -> per-node (shop@web1 shop@web2)",
+			"policy shop; soak: 30s -> 1h0m0s (shop@web1 shop@web2)", "site shop; tags: prod -> night (shop@web1 shop@web2)",
+		}},
 		{"to per-node without a target", func() (from, to farm.Farm) {
 			from, to = shop(), shop()
 			to.Sites[1].Targets = to.Sites[1].Targets[:1]
