@@ -150,6 +150,11 @@ func (a *app) showPlan(p controller.Plan) {
 	for _, n := range p.PerNode {
 		a.showPrice(n)
 	}
+	for _, w := range p.Warnings {
+		a.print("")
+		a.print("  %s: %s", a.tint(a.out, bold, "issuer "+w.Issuer), a.tint(a.out, warn, "! "+w.Text))
+		a.print("      hint: %s", w.Hint)
+	}
 	a.print("")
 	a.print("%s", summary(p))
 }

@@ -25,6 +25,7 @@ type Plan struct {
 	Changes  []plan.Change `json:"changes"`
 	Released []string      `json:"released,omitempty" doc:"targets gone from farm.yaml: left alone until retired"`
 	PerNode  []PerNode     `json:"per_node,omitempty" doc:"what the first certificates of nodes with keys of their own take"`
+	Warnings []PlanWarning `json:"warnings,omitempty" doc:"what can be applied, and will lead to trouble"`
 }
 
 // Vocabulary is what a farm.yaml may say of kinds and ways to validate.
@@ -120,20 +121,18 @@ func missingSecrets(ctx context.Context, tx *store.Tx, p config.Parsed) (config.
 func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) {
 	p := Plan{Farm: wanted.Name}
 	r, err := tx.Revision(ctx, wanted.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		p.Changes = plan.Diff(farm.Farm{Name: wanted.Name}, wanted)
-		p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
-		return p, err
-	}
-	if err != nil {
-		return p, err
-	}
-	p.Revision = r.Number
-	was, err := tx.Farm(ctx, wanted.Name)
-	if err != nil {
+	was := farm.Farm{Name: wanted.Name}
+	switch {
+	case err == nil:
+		p.Revision = r.Number
+		if was, err = tx.Farm(ctx, wanted.Name); err != nil {
+			return p, err
+		}
+	case !errors.Is(err, store.ErrNotFound):
 		return p, err
 	}
 	p.Changes = plan.Diff(was, wanted)
+	p.Warnings = overloaded(wanted, p.Changes)
 	p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
 	return p, err
 }

@@ -1,0 +1,53 @@
+package controller
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/certfarm/certfarm/internal/budget"
+	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/plan"
+	"github.com/certfarm/certfarm/internal/renew"
+)
+
+// A PlanWarning tells what can be applied, and will lead to trouble.
+type PlanWarning struct {
+	Issuer string `json:"issuer"`
+	Text   string `json:"text"`
+	Hint   string `json:"hint"`
+}
+
+// overloaded are the issuers at which the plan changes what is ordered, and whose limits
+// do not carry what the whole farm keeps from them.
+func overloaded(wanted farm.Farm, changes []plan.Change) (all []PlanWarning) {
+	concerned := map[string]bool{}
+	ordered := map[string]bool{}
+	for _, ch := range changes {
+		concerned[ch.Name] = concerned[ch.Name] || ch.Do == plan.Issuer
+		for _, name := range ch.Sites() {
+			ordered[name] = ordered[name] || ch.Do == plan.Issue
+		}
+	}
+	certs := map[string][]budget.Cert{}
+	for _, s := range wanted.Sites {
+		concerned[s.Issuer] = concerned[s.Issuer] || ordered[s.Name]
+		certs[s.Issuer] = append(certs[s.Issuer], budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Life: renew.Lifetime(s.Profile)})
+	}
+	for _, i := range wanted.Issuers {
+		if !concerned[i.Name] {
+			continue
+		}
+		of := certs[i.Name]
+		for at := range of {
+			of[at].Life = cmp.Or(of[at].Life, renew.Lifetime(i.Profile), defaultLife)
+		}
+		for _, text := range budget.Overload(of, budget.LimitsOf(i), lead, interval) {
+			all = append(all, PlanWarning{i.Name, text,
+				"take a profile whose certificates live longer, put more names into one certificate, share the sites among issuers, or ask the CA for more and say so in limits; `certfarm forecast` plays it day by day"})
+		}
+	}
+	return all
+}
+
+func lead(c budget.Cert) time.Duration     { return renew.Before(c.Site, c.Life) }
+func interval(c budget.Cert) time.Duration { return renew.Interval(c.Life) }
