@@ -7,11 +7,10 @@ import (
 	"testing"
 
 	"github.com/certfarm/certfarm/internal/access"
-	"github.com/certfarm/certfarm/internal/api"
 )
 
 // TestTheReferenceIsWhole holds docs/cli.md to the commands, the exit codes, the
-// permissions and the problems that there are.
+// permissions that there are.
 func TestTheReferenceIsWhole(t *testing.T) {
 	text, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -39,13 +38,6 @@ func TestTheReferenceIsWhole(t *testing.T) {
 	for _, p := range access.Permissions() {
 		if !strings.Contains(page, "\n| `"+string(p)+"` | ") {
 			t.Errorf("the permission %s is not in docs/cli.md", p)
-		}
-	}
-	for _, kind := range []string{
-		api.NotFound, api.Conflict, api.Refused, api.Mistakes, api.Invalid, api.Unauthorized, api.Forbidden, api.TooMany, api.Failed,
-	} {
-		if !strings.Contains(page, "\n### Problem "+kind+"\n") {
-			t.Errorf("the problem %s is not in docs/cli.md", kind)
 		}
 	}
 }

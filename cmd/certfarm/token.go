@@ -23,7 +23,8 @@ farm or for sites with certain tags only, and expires. It is shown once; the
 controller keeps its SHA-256 alone.
 
 Roles: viewer sees, operator renews, pauses and brings back, approver lets waves
-begin, editor applies farm.yaml, admin does everything.`,
+begin, editor applies farm.yaml, puller takes certificates with their keys away,
+admin does everything.`,
 		Example: `certfarm token create monitor --role viewer
 certfarm token create shop-ci --role operator --tags shop --expires 30d
 certfarm token list
@@ -62,7 +63,7 @@ certfarm token create ci --role editor --json | jq -r .item.token`,
 		},
 	})
 	f := c.Flags()
-	f.StringSliceVar(&roles, "role", nil, "what it may do: viewer, operator, approver, editor, admin; several with commas")
+	f.StringSliceVar(&roles, "role", nil, "what it may do: viewer, operator, approver, editor, puller, admin; several with commas")
 	f.StringVar(&only, "only", "", "only in this farm")
 	f.StringSliceVar(&tags, "tags", nil, "only for sites with one of these tags")
 	f.StringVar(&expires, "expires", "90d", "how long it is good for: 12h, 30d; 3650d at most")

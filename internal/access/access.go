@@ -51,17 +51,19 @@ func Permissions() []Permission {
 type Role string
 
 // The roles. Editor and approver are apart, so that who changes a farm need not be
-// who lets the change go on; somebody may have several.
+// who lets the change go on; somebody may have several. Puller is for programs that
+// take certificates away with their keys, and may nothing else.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Approver Role = "approver"
 	Editor   Role = "editor"
+	Puller   Role = "puller"
 	Admin    Role = "admin"
 )
 
 // Roles lists every role.
-func Roles() []Role { return []Role{Viewer, Operator, Approver, Editor, Admin} }
+func Roles() []Role { return []Role{Viewer, Operator, Approver, Editor, Puller, Admin} }
 
 // Permissions is what the role may do; nothing, if there is no such role.
 func (r Role) Permissions() []Permission {
@@ -74,6 +76,8 @@ func (r Role) Permissions() []Permission {
 		return []Permission{View, Approve}
 	case Editor:
 		return []Permission{View, Operate, Edit}
+	case Puller:
+		return []Permission{KeyExport}
 	case Admin:
 		return Permissions()
 	}

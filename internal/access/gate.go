@@ -130,8 +130,8 @@ func (g *Gate) identify(w http.ResponseWriter, r *http.Request) (context.Context
 	ctx := r.Context()
 	var c Caller
 	var err error
-	if header := r.Header.Get("Authorization"); header != "" {
-		c, err = g.bearer(ctx, header, r.RemoteAddr)
+	if r.Header.Get("Authorization") != "" {
+		c, err = g.bearer(ctx, r)
 	} else if err = g.cross.Check(r); err != nil {
 		return ctx, ErrForged
 	} else if cookie := g.cookie(r, ""); cookie != "" {
@@ -167,20 +167,32 @@ func Still(ctx context.Context) bool {
 
 // again finds out once more who sent a request.
 func (g *Gate) again(ctx context.Context, r *http.Request) (Caller, error) {
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+	if token, ok := shown(r); ok {
 		return g.holding(ctx, token)
 	}
 	return g.session(ctx, g.cookie(r, ""))
 }
 
+// shown is the token in a request's header: a bearer's (RFC 6750), or the password of
+// HTTP Basic (RFC 7617) from programs that can send nothing else, such as Caddy's
+// get_certificate. The latter only reads: a browser that remembers it cannot be made
+// to change anything.
+func shown(r *http.Request) (token string, ok bool) {
+	if token, ok = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return token, true
+	}
+	_, token, ok = r.BasicAuth()
+	return token, ok && r.Method == http.MethodGet
+}
+
 // bearer finds who holds the token of a header. One that is not known opens nothing,
 // not even what a cookie beside it would.
-func (g *Gate) bearer(ctx context.Context, header, remote string) (Caller, error) {
-	token, ok := strings.CutPrefix(header, "Bearer ")
+func (g *Gate) bearer(ctx context.Context, r *http.Request) (Caller, error) {
+	token, ok := shown(r)
 	if !ok {
 		return Caller{}, nil
 	}
-	c, err := g.try(ctx, token, remote)
+	c, err := g.try(ctx, token, r.RemoteAddr)
 	if errors.Is(err, ErrWrongToken) {
 		return Caller{}, nil
 	}

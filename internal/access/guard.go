@@ -244,6 +244,9 @@ func (g *Guard) chart(ctx context.Context, tx *store.Tx, farmName string) (*char
 	m := &chart{revision: revision, tags: map[string][]string{}, nodes: map[string][]string{}}
 	for _, s := range all {
 		m.tags[s.Name] = s.Tags
+		if s.Of != "" { // all its parts have the tags of the whole
+			m.tags[s.Of] = s.Tags
+		}
 		for _, n := range s.Nodes {
 			if !slices.Contains(m.nodes[n], s.Name) {
 				m.nodes[n] = append(m.nodes[n], s.Name)

@@ -41,6 +41,7 @@ type server struct {
 	doorkeeper audit.Doorkeeper
 	version    string
 	log        *slog.Logger
+	handed     handouts
 }
 
 // New returns the API's handler. Each request must carry a Caller in its context

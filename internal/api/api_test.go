@@ -52,18 +52,19 @@ type door struct {
 	config client.Config
 	state  string
 	store  *store.Store
+	keys   *secret.Keyring
 }
 
 // open serves a controller whose jobs nobody does.
 func open(t *testing.T, tcp bool, tokens string) door {
 	t.Helper()
-	d := door{state: shortDir(t)}
+	d := door{state: shortDir(t), keys: secret.Fresh()}
 	s, err := store.Open(t.Context(), filepath.Join(d.state, "certfarm.db"), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.store = s
-	c, lines := controller.Real(s, secret.Fresh(), nil)
+	c, lines := controller.Real(s, d.keys, nil)
 	doors := api.Doors{Socket: filepath.Join(d.state, "certfarm.sock")}
 	if tcp {
 		file := filepath.Join(d.state, "tokens")

@@ -53,7 +53,7 @@ func (r Route) guard(s *server, a huma.API) func(huma.Context, func(huma.Context
 			_ = s.turnDown(a, ctx, r, err) // it is said; there is nothing to write down
 			return
 		}
-		next(ctx)
+		next(huma.WithValue(ctx, askKey{}, asked{ask, safe(ctx, caller)}))
 		ended(ctx.Status())
 	}
 }

@@ -3,6 +3,9 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"os"
 	"regexp"
@@ -111,6 +114,39 @@ func TestDescriptionIsCurrent(t *testing.T) {
 	}
 	if !bytes.Equal(golden, pretty.Bytes()) {
 		t.Error("the API changed: look at the difference with go test ./internal/api -update")
+	}
+}
+
+// TestEveryProblemIsExplained: the kinds of problems that the code names are those that
+// are listed, and the docs tell of each where its type leads.
+func TestEveryProblemIsExplained(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if f, ok := n.(*ast.FuncDecl); ok && f.Name.Name != "statusOf" {
+			return false
+		}
+		if c, ok := n.(*ast.CaseClause); ok {
+			for _, e := range c.List {
+				named[e.(*ast.Ident).Name] = true
+			}
+		}
+		return true
+	})
+	if len(named)+1 != len(api.Problems()) { // Failed is what is left
+		t.Errorf("%d kinds have a status, %d are listed", len(named)+1, len(api.Problems()))
+	}
+	for _, kind := range api.Problems() {
+		if !strings.Contains(string(page), "\n### Problem "+kind+"\n") {
+			t.Errorf("the problem %s is not in docs/api.md", kind)
+		}
 	}
 }
 
@@ -236,6 +272,8 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 			return nil
 		},
 	}
+	all["Export"] = func() error { _, err := c.Export(ctx, "f", "s", client.ExportAsk{Format: api.FormatPEM}); return err }
+	all["Pull"] = func() error { _, _, err := c.Pull(ctx, "f", "www.example"); return err }
 	all["Tokens"] = func() error { _, err := c.Tokens(ctx); return err }
 	all["CreateToken"] = func() error { _, err := c.CreateToken(ctx, api.TokenAsk{Name: "x"}); return err }
 	all["RevokeToken"] = func() error { return c.RevokeToken(ctx, "x") }

@@ -20,7 +20,7 @@ import (
 const problemJSON = "application/problem+json"
 
 // problemBase is where the types of problems are explained.
-const problemBase = "https://github.com/certfarm/certfarm/blob/main/docs/cli.md#problem-"
+const problemBase = "https://github.com/certfarm/certfarm/blob/main/docs/api.md#problem-"
 
 // The kinds of problems, the last word of their types.
 const (
@@ -34,6 +34,11 @@ const (
 	TooMany      = "too-many"     // requests; Retry-After says when there may be more
 	Failed       = "failed"       // something went wrong on this side
 )
+
+// Problems lists every kind; docs/api.md tells of each.
+func Problems() []string {
+	return []string{NotFound, Conflict, Refused, Mistakes, Invalid, Unauthorized, Forbidden, TooMany, Failed}
+}
 
 // A Problem is an error as the API tells it (RFC 9457).
 type Problem struct {

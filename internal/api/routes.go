@@ -37,7 +37,7 @@ const inFarm = "/v1/farms/{farm}"
 
 // Routes is every route there is.
 func Routes() []Route {
-	return slices.Concat(farmRoutes(), siteRoutes(), placeRoutes(), rolloutRoutes(), accessRoutes())
+	return slices.Concat(farmRoutes(), siteRoutes(), placeRoutes(), rolloutRoutes(), exportRoutes(), accessRoutes())
 }
 
 func farmRoutes() []Route {

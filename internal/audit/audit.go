@@ -37,7 +37,7 @@ type Entry struct {
 	Farm    string    `json:"farm,omitempty"`
 	Object  string    `json:"object,omitempty"` // what of the farm: "site shop"
 	Before  string    `json:"before,omitempty"` // SHA-256 of what was there; of farm.yaml
-	After   string    `json:"after,omitempty"`
+	After   string    `json:"after,omitempty"`  // of a key that is handed out: the fingerprint of its certificate
 	Result  string    `json:"result"`           // begun, done, refused or failed
 	Status  int       `json:"status,omitempty"` // of the answer (RFC 9110)
 }

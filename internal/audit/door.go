@@ -28,10 +28,11 @@ func Watches(r access.Route) bool {
 	return !reads || r.Needs == access.KeyExport
 }
 
-// first reports that an act is only done once it is written down. Renewals are not
-// among these: a full disk must not let a farm expire.
+// first reports that an act is only done once it is written down, as a key only leaves
+// then (see HandOver). Renewals are not among these: a full disk must not let a farm
+// expire.
 func first(p access.Permission) bool {
-	return slices.Contains([]access.Permission{access.Edit, access.Secrets, access.KeyExport, access.Access}, p)
+	return slices.Contains([]access.Permission{access.Edit, access.Secrets, access.Access}, p)
 }
 
 // A Doorkeeper writes down what goes through a door.
@@ -59,7 +60,7 @@ func (d Doorkeeper) digest(ctx context.Context, farmName string) (sum string) {
 // of the answer. The error is ErrUnwritten where the act must not be done. The words of
 // a path are names; a secret is never one of them.
 func (d Doorkeeper) Begin(ctx context.Context, a Ask) (ended func(status int), err error) {
-	if !Watches(a.Route) {
+	if !Watches(a.Route) || a.Route.Needs == access.KeyExport { // which HandOver writes down, if a key goes out
 		return func(int) {}, nil
 	}
 	e := entry(a)
@@ -83,6 +84,18 @@ func (d Doorkeeper) Begin(ctx context.Context, a Ask) (ended func(status int), e
 			d.Log.Error("the audit cannot be written: an act went on without it", "action", e.Action, "by", e.Actor, "request", e.Request, "error", err)
 		}
 	}, nil
+}
+
+// HandOver is called before a key leaves: leaf is the fingerprint of its certificate.
+// The key must not leave where that cannot be written, which is ErrUnwritten.
+func (d Doorkeeper) HandOver(ctx context.Context, a Ask, leaf string) error {
+	e := entry(a)
+	e.After, e.Result, e.Status = leaf, Done, 200
+	if err := d.Book.Write(context.WithoutCancel(ctx), e); err != nil {
+		d.Log.Error("the audit cannot be written: a key is not handed out", "action", e.Action, "by", e.Actor, "request", e.Request, "error", err)
+		return ErrUnwritten
+	}
+	return nil
 }
 
 // Refuse writes down that somebody who is known tried what they may not. When that

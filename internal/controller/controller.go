@@ -131,6 +131,7 @@ type Controller struct {
 
 	gathered sync.Map // reload groups whose activations wait for company: *gathering
 	vouched  vouched
+	signs    signs
 }
 
 // A kind is one kind of job: the work, done outside any transaction, and what is
@@ -152,7 +153,7 @@ func New(c Config) *Controller {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Pace = c.Pace.orDefaults()
-	ctl := &Controller{Config: c, issued: newIssuers()}
+	ctl := &Controller{Config: c, issued: newIssuers(), signs: signs{farms: map[string]signpost{}}}
 	ctl.keys.Store(c.Keys)
 	ctl.agents = ctl.newAgents()
 	ctl.kinds = map[string]kind{

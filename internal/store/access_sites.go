@@ -11,6 +11,7 @@ import (
 // A Tagged is what of a site says who may see it.
 type Tagged struct {
 	Name  string
+	Of    string // the site in farm.yaml that it is one node's part of; empty: it is whole
 	Tags  []string
 	Nodes []string // that its targets are on; a node may stand here more than once
 }
@@ -36,11 +37,12 @@ func (t *Tx) Tagged(ctx context.Context, farmName string) ([]Tagged, error) {
 			Name    string                  `json:"name"`
 			Tags    []string                `json:"tags"`
 			Targets []struct{ Node string } `json:"targets"`
+			Member  struct{ Of string }     `json:"member"`
 		}
 		if err := json.Unmarshal([]byte(doc), &s); err != nil {
 			return err
 		}
-		k := Tagged{Name: s.Name, Tags: s.Tags}
+		k := Tagged{Name: s.Name, Of: s.Member.Of, Tags: s.Tags}
 		for _, target := range s.Targets {
 			if target.Node != "" {
 				k.Nodes = append(k.Nodes, target.Node)

@@ -68,6 +68,7 @@ func may() map[access.Role]string {
 		access.Operator: "view operate",
 		access.Approver: "view approve",
 		access.Editor:   "view operate edit",
+		access.Puller:   "key-export",
 		access.Admin:    "view operate approve edit secrets key-export access",
 	}
 }

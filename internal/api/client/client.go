@@ -90,6 +90,7 @@ type ask struct {
 	route string
 	words []string
 	query url.Values
+	head  map[string]string // headers; those that are empty are not sent
 	body  any
 }
 
@@ -116,6 +117,11 @@ func (c *Client) request(ctx context.Context, a ask) (*http.Response, error) {
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range a.head {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	if c.config.URL != "" {
 		req.Header.Set("Authorization", "Bearer "+string(c.config.Token.Reveal()))
