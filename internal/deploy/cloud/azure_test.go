@@ -46,6 +46,8 @@ func azure(t *testing.T, l vaultLine, options string) *records {
 		o.Format = "pem"
 	case "recover":
 		o.Recover = true
+	case "front door":
+		o.Consumers = []string{frontDoor}
 	case "no undo":
 		o.Undo = false
 	}
@@ -349,4 +351,51 @@ func TestWithoutRecordsNothingIsStaged(t *testing.T) {
 	must(t, err)
 	_, err = d.Stage(t.Context(), stageOf(deploytest.NewBundle(t, farm.EC256)))
 	says(t, err, []string{"nothing that could give the certificate again"})
+}
+
+func TestConsumersOfAKeyVault(t *testing.T) {
+	base := keyVault{Format: "pfx", Undo: true, Vault: "https://Shop.vault.azure.net", Certificate: "shop"}
+	for name, test := range map[string]struct {
+		consumers []string
+		ids       []string
+		lag       string
+		want      time.Duration
+		wrong     string
+	}{
+		"none":                 {},
+		"one":                  {consumers: []string{"app-gateway"}, want: 4 * time.Hour},
+		"the slowest":          {consumers: []string{"app-gateway", "front-door", "app-service"}, want: 72 * time.Hour},
+		"said":                 {consumers: []string{"front-door"}, lag: "30m", want: 30 * time.Minute},
+		"unknown":              {consumers: []string{"apim"}, wrong: "no service that we know"},
+		"without a version":    {ids: []string{"https://shop.vault.azure.net/secrets/shop", "https://shop.vault.azure.net/secrets/Shop/"}},
+		"with a version":       {ids: []string{"https://shop.vault.azure.net/secrets/shop/5f3a9c01"}, wrong: "with a version (5f3a9c01) never sees a new certificate"},
+		"of another":           {ids: []string{"https://shop.vault.azure.net/secrets/shop2"}, wrong: "another secret"},
+		"of another vault":     {ids: []string{"https://other.vault.azure.net/secrets/shop"}, wrong: "another secret"},
+		"that is no id at all": {ids: []string{"shop"}, wrong: "no id of a secret"},
+	} {
+		o := base
+		o.Consumers, o.SecretIDs, o.Lag = test.consumers, test.ids, test.lag
+		_, _, err := o.Facts()
+		if test.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), test.wrong) {
+				t.Errorf("%s: got %v, want %q", name, err, test.wrong)
+			}
+			continue
+		}
+		if got, lagErr := o.lag(); err != nil || lagErr != nil || got != test.want {
+			t.Errorf("%s: got %v, %v, %v, want %v", name, got, err, lagErr, test.want)
+		}
+	}
+}
+
+// Front Door takes no EC certificates; that is told before anything is changed.
+func TestFrontDoorTakesRSAAlone(t *testing.T) {
+	v := azurefake.New()
+	d := azure(t, line(newWire(v)), "front door")
+	if _, err := d.Stage(t.Context(), stageOf(deploytest.NewBundle(t, farm.EC256))); err == nil || !strings.Contains(err.Error(), "front-door takes no certificate with a key of type ECDSA") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := d.Stage(t.Context(), stageOf(deploytest.NewBundle(t, farm.RSA2048))); err != nil {
+		t.Errorf("got %v", err)
+	}
 }

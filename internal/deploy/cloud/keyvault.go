@@ -40,14 +40,16 @@ const recoverEvery = 2 * time.Second
 
 // keyVault are the options of the kind azure-key-vault.
 type keyVault struct {
-	Vault       string `json:"vault" doc:"URL of the vault, as in https://shop.vault.azure.net"`
-	Certificate string `json:"certificate" doc:"name of the certificate in the vault"`
-	Format      string `json:"format,omitempty" doc:"pfx or pem: what readers of the secret get"`
-	Recover     bool   `json:"recover" doc:"recover a certificate of this name that was deleted, instead of refusing"`
-	Undo        bool   `json:"undo" doc:"demand a way back before anything is changed; false: what is not ours is replaced for good, in the last wave"`
-	Lag         string `json:"lag,omitempty" doc:"how long readers may take to fetch a new version, as in 4h"`
-	TenantID    string `json:"tenant_id,omitempty" doc:"Entra tenant; empty: what the environment says"`
-	ClientID    string `json:"client_id,omitempty" doc:"application (with the secret client_secret) or user-assigned managed identity (without)"`
+	Vault       string   `json:"vault" doc:"URL of the vault, as in https://shop.vault.azure.net"`
+	Certificate string   `json:"certificate" doc:"name of the certificate in the vault"`
+	Format      string   `json:"format,omitempty" doc:"pfx or pem: what readers of the secret get"`
+	Recover     bool     `json:"recover" doc:"recover a certificate of this name that was deleted, instead of refusing"`
+	Undo        bool     `json:"undo" doc:"demand a way back before anything is changed; false: what is not ours is replaced for good, in the last wave"`
+	Consumers   []string `json:"consumers,omitempty" doc:"services that read it: app-gateway (4 h until it sees a new version), app-service (24 h), front-door (72 h, RSA alone)"`
+	SecretIDs   []string `json:"secret_ids,omitempty" doc:"ids by which they read the secret, as they are set there; one with a version is refused"`
+	Lag         string   `json:"lag,omitempty" doc:"how long readers may take to fetch a new version, as in 4h; empty: as long as the slowest of consumers"`
+	TenantID    string   `json:"tenant_id,omitempty" doc:"Entra tenant; empty: what the environment says"`
+	ClientID    string   `json:"client_id,omitempty" doc:"application (with the secret client_secret) or user-assigned managed identity (without)"`
 }
 
 // certificateName is what Key Vault takes (REST reference, Import Certificate), and
@@ -70,7 +72,10 @@ func (o keyVault) Facts() (identity, group string, err error) {
 	if o.TenantID != "" && o.ClientID == "" {
 		return "", "", &deploy.FieldError{Field: "client_id", Problem: "it is missing beside tenant_id", Hint: "the application that signs in there, with the secret client_secret"}
 	}
-	if _, err := lagOf(o.Lag); err != nil {
+	if _, err := o.lag(); err != nil {
+		return "", "", err
+	}
+	if err := o.unversioned(host); err != nil {
 		return "", "", err
 	}
 	identity = "azure-key-vault " + host + "/certificates/" + strings.ToLower(o.Certificate) // no two names differ in case alone
@@ -127,7 +132,7 @@ func newKeyVault(o keyVault, s deploy.Setup, l vaultLine) (deploy.Deployer, erro
 	if err != nil {
 		return nil, err
 	}
-	lag, err := lagOf(o.Lag)
+	lag, err := o.lag()
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +201,10 @@ func (v *azureShelf) deleted(ctx context.Context) (held, error) {
 	return held{gone: farm.Fingerprint(got.CER), farm: tag(got.Tags, tagFarm), site: tag(got.Tags, tagSite)}, nil
 }
 
-func (v *azureShelf) ready(ctx context.Context, current held) error {
+func (v *azureShelf) ready(ctx context.Context, b farm.Bundle, current held) error {
+	if err := v.options.serves(b); err != nil {
+		return err
+	}
 	if current.gone != "" && !v.options.Recover {
 		return errors.New("a certificate of this name was deleted and can be recovered, so the name is taken: say `recover: true`, purge it (`az keyvault certificate purge`), or choose another name")
 	}

@@ -147,7 +147,7 @@ func (v *vaultShelf) bundle(fields map[string]any) (farm.Bundle, error) {
 // ready asks what engine is there, and what the token may do. Both may be asked by
 // any token under Vault's default policy; one that may not goes without, and
 // the write will tell.
-func (v *vaultShelf) ready(ctx context.Context, current held) error {
+func (v *vaultShelf) ready(ctx context.Context, _ farm.Bundle, current held) error {
 	if err := v.engine(ctx); err != nil {
 		return err
 	}

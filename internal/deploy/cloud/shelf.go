@@ -17,9 +17,9 @@ import (
 type shelf interface {
 	// look says what is current. It changes nothing.
 	look(ctx context.Context) (held, error)
-	// ready says why a new version could not be put over what is current, as far as
-	// that can be known beforehand.
-	ready(ctx context.Context, current held) error
+	// ready says why a bundle could not be put over what is current, or be of no use to
+	// those who read it, as far as that can be known beforehand.
+	ready(ctx context.Context, b farm.Bundle, current held) error
 	// keeps says why the current version could not be read again by old, once
 	// another is current.
 	keeps(ctx context.Context, current held) error
@@ -125,7 +125,7 @@ func (k *keeper) stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if err := k.ours(now, s.Site); err != nil {
 		return deploy.Receipt{}, err
 	}
-	if err := k.ready(ctx, now); err != nil {
+	if err := k.ready(ctx, b, now); err != nil {
 		return deploy.Receipt{}, err
 	}
 	noUndo, err := k.final(ctx, now, b.Leaf)

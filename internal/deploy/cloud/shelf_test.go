@@ -18,7 +18,7 @@ type stub struct {
 }
 
 func (s *stub) look(context.Context) (held, error)               { return s.held, nil }
-func (s *stub) ready(context.Context, held) error                { return nil }
+func (s *stub) ready(context.Context, farm.Bundle, held) error   { return nil }
 func (s *stub) keeps(context.Context, held) error                { return s.kept }
 func (s *stub) old(context.Context, string) (farm.Bundle, error) { return farm.Bundle{}, s.kept }
 func (s *stub) put(context.Context, parcel, held) error          { return nil }
