@@ -7,7 +7,7 @@
 // run, on the same machine and against the same peers, so that a slow machine
 // changes both. A figure that falls short is said and fails nothing.
 //
-//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|plan|preflight|responder …]
+//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|plan|preflight|responder|agents …]
 package main
 
 import (
@@ -38,12 +38,20 @@ var measurers = []measurer{
 	{"plan", measurePlan},
 	{"preflight", measurePreflight},
 	{"responder", measureResponder},
+	{"agents", measureAgents},
 }
 
 func main() {
 	if path := os.Getenv(idleVariable); path != "" {
 		if err := idle(path); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: idle controller:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if spec := os.Getenv(agentsVariable); spec != "" {
+		if err := runAgents(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: agents:", err)
 			os.Exit(1)
 		}
 		return

@@ -190,10 +190,11 @@ func (c *Controller) AgentOf(ctx context.Context, leaf *x509.Certificate) (store
 	if err != nil {
 		return store.Agent{}, err
 	}
-	if err := leaf.CheckSignatureFrom(ca.cert); err != nil || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+	pin := farm.Fingerprint(leaf.RawSubjectPublicKeyInfo)
+	if !c.agents.vouched(pin, ca, leaf) {
 		return store.Agent{}, &Turned{TurnedUnknown, "the certificate is not one of this farm's agents"}
 	}
-	a, err := c.agents.find(ctx, c.Store, farm.Fingerprint(leaf.RawSubjectPublicKeyInfo), c.Now())
+	a, err := c.agents.find(ctx, c.Store, pin, c.Now())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return a, &Turned{TurnedUnknown, "no node is known to have this key: another agent joined in its place, or the node is gone"}

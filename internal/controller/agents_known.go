@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,10 +28,18 @@ type agents struct {
 type knownAgent struct {
 	row     store.Agent
 	read    time.Time // when row was read
+	shown   shown     // the certificate that it showed last
 	heard   Heard     // here
 	at      time.Time // when that was
 	written time.Time // when what was heard was last written
 	odd     bool      // a question came late before
+}
+
+// shown is a certificate that a CA was found to have signed for an agent. An agent
+// shows the same with each of its requests.
+type shown struct {
+	ca   *agentsCA
+	leaf [sha256.Size]byte
 }
 
 // rowsFresh is how old a row may be that an agent is judged by: what another
@@ -60,6 +70,27 @@ func (a *agents) find(ctx context.Context, s *store.Store, pin string, now time.
 	}
 	a.learn(row, now)
 	return row, nil
+}
+
+// vouched reports that the CA signed a certificate for an agent.
+func (a *agents) vouched(pin string, ca *agentsCA, leaf *x509.Certificate) bool {
+	is := shown{ca, sha256.Sum256(leaf.Raw)}
+	a.mu.Lock()
+	k, ok := a.byPin[pin]
+	before := ok && k.shown == is
+	a.mu.Unlock()
+	if before {
+		return true
+	}
+	if leaf.CheckSignatureFrom(ca.cert) != nil || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if k, ok := a.byPin[pin]; ok { // else it is kept the next time, if it is known at all
+		k.shown = is
+	}
+	return true
 }
 
 // learn keeps a row that was read or written.

@@ -50,8 +50,8 @@ func (c *Controller) newCalls() *calls {
 		}),
 		answers: newFold(s.AnswerCalls),
 	}
-	p.asking = newLounge(s.Written, func(ctx context.Context, b *lounge[string, store.CallRow]) error { return c.findAnswers(ctx, b) })
-	p.polling = newLounge(s.Written, func(ctx context.Context, b *lounge[[2]string, []json.RawMessage]) error { return c.findCalls(ctx, b) })
+	p.asking = newLounge(s.Answered, func(ctx context.Context, b *lounge[string, store.CallRow]) error { return c.findAnswers(ctx, b) })
+	p.polling = newLounge(s.Called, func(ctx context.Context, b *lounge[[2]string, []json.RawMessage]) error { return c.findCalls(ctx, b) })
 	return p
 }
 

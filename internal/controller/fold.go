@@ -154,24 +154,26 @@ func (b *lounge[K, V]) wait(ctx context.Context, s *seat[V]) (v V, err error) {
 	}
 	defer func() { <-b.turn }()
 	for {
-		written := b.written()
+		written, began := b.written(), time.Now()
 		if err := b.look(ctx, b); err != nil {
 			return v, err
 		}
+		took := time.Since(began)
 		select {
 		case v = <-s.got:
 			return v, nil
 		default:
 		}
-		if err := b.rest(ctx, written); err != nil {
+		if err := b.rest(ctx, written, max(took, loungePause)); err != nil {
 			return v, err
 		}
 	}
 }
 
-// rest waits until there may be something new, and a moment longer, so that many
-// changes are one look.
-func (b *lounge[K, V]) rest(ctx context.Context, written <-chan struct{}) error {
+// rest waits until there may be something new, and a pause longer, so that many changes
+// are one look. Who pauses for as long as a look takes leaves half of the time to those
+// who make the changes.
+func (b *lounge[K, V]) rest(ctx context.Context, written <-chan struct{}, pause time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -182,7 +184,7 @@ func (b *lounge[K, V]) rest(ctx context.Context, written <-chan struct{}) error 
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(loungePause):
+	case <-time.After(pause):
 		return nil
 	}
 }

@@ -241,6 +241,6 @@ func (t *Tx) observe(ctx context.Context) error {
 	if err := t.put(ctx, "free lanes", `UPDATE lanes SET until = ?, job = ''`, micros(t.now)); err != nil {
 		return err
 	}
-	t.jobs = true
+	t.wrote.jobs = true
 	return t.observeFarms(ctx, t.now.Format(time.RFC3339))
 }

@@ -27,6 +27,7 @@ type CallRow struct {
 // PutCalls writes calls for the agents to fetch, and tells the other controllers.
 func (s *Store) PutCalls(ctx context.Context, calls []CallRow) error {
 	err := s.commit(ctx, sql.LevelReadCommitted, true, func(t *Tx) error {
+		t.wrote.calls = true
 		for some := range slices.Chunk(calls, maxRows) {
 			var args []any
 			for _, c := range some {
@@ -48,6 +49,7 @@ func (s *Store) PutCalls(ctx context.Context, calls []CallRow) error {
 // somebody waited for it: the call is that node's, and was not answered yet.
 func (s *Store) AnswerCalls(ctx context.Context, answers []CallRow) (taken []bool, err error) {
 	err = s.commit(ctx, sql.LevelReadCommitted, true, func(t *Tx) error {
+		t.wrote.answers = true
 		taken = make([]bool, len(answers))
 		for i, a := range answers {
 			n, err := t.exec(ctx, `UPDATE calls SET answered = ?, sealed = ? WHERE id = ? AND farm = ? AND node = ? AND answered = 0 AND until > ?`,

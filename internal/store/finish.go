@@ -188,7 +188,7 @@ func (s *Store) finish(ctx context.Context, owner string, done []farm.Finished, 
 
 // end writes that jobs are over, or when they run again, and frees their lanes.
 func (t *Tx) end(ctx context.Context, owner string, done []farm.Finished) error {
-	t.jobs = t.jobs || len(done) > 0
+	t.wrote.jobs = t.wrote.jobs || len(done) > 0
 	for part := range slices.Chunk(done, maxRows) {
 		if err := t.rearm(ctx, owner, part); err != nil {
 			return err

@@ -44,7 +44,7 @@ func (t *Tx) Enqueue(ctx context.Context, j farm.Job) error {
 	if j.ID == "" {
 		j.ID = NewID("jo")
 	}
-	t.jobs = true
+	t.wrote.jobs = true
 	return t.put(ctx, "enqueue "+j.Kind+" "+j.Subject, `
 		INSERT INTO jobs (id, farm, kind, subject, lane, due, run_at, dirty, attempt, epoch, nonce, owner, since, error)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, '', '', 0, '')

@@ -27,7 +27,7 @@ func (s *Store) openPostgres(ctx context.Context, address string) error {
 	if err := db.PingContext(ctx); err != nil {
 		return fmt.Errorf("postgres: %w", hidden(err))
 	}
-	if s.bell, err = openBell(ctx, db, address, s.committed); err != nil {
+	if s.bell, err = openBell(ctx, db, address, s.heard); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
 	return nil
@@ -77,3 +77,7 @@ func pause(ctx context.Context, try int) error {
 		return nil
 	}
 }
+
+// heard tells those who wait that another controller wrote something: it does not say
+// whether there are calls or answers among it.
+func (s *Store) heard(jobs bool) { s.committed(wrote{jobs: jobs, calls: true, answers: true}) }

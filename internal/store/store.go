@@ -44,11 +44,14 @@ type Store struct {
 	postgres      bool
 	options       Options
 
-	wake    chan struct{}
-	mu      sync.Mutex
-	written chan struct{} // closed by the next commit
-	last    int64         // of the event ids, in microseconds
+	wake chan struct{}
+	mu   sync.Mutex
+	next struct{ written, called, answered chan struct{} } // closed by the next commit of the kind
+	last int64                                             // of the event ids, in microseconds
 }
+
+// wrote is what a commit wrote that somebody waits for.
+type wrote struct{ jobs, calls, answers bool }
 
 // ErrNotFound says that there is no such row.
 var ErrNotFound = errors.New("not found")
@@ -64,9 +67,9 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	s := &Store{
 		options: o,
 		wake:    make(chan struct{}, 1),
-		written: make(chan struct{}),
 		unlock:  func() error { return nil },
 	}
+	s.next.written, s.next.called, s.next.answered = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	open := s.openSQLite
 	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
 		s.postgres, open = true, s.openPostgres
@@ -111,16 +114,42 @@ func (s *Store) Changed() <-chan struct{} { return s.wake }
 func (s *Store) Written() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.written
+	return s.next.written
+}
+
+// Called is Written for commits that have calls for agents. A farm of many agents has
+// many other commits, its answers among them.
+func (s *Store) Called() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next.called
+}
+
+// Answered is Written for commits that have answers of agents.
+func (s *Store) Answered() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next.answered
+}
+
+// anew closes a channel and makes the one for the next time.
+func anew(c chan struct{}) chan struct{} {
+	close(c)
+	return make(chan struct{})
 }
 
 // committed tells those who wait.
-func (s *Store) committed(jobs bool) {
+func (s *Store) committed(w wrote) {
 	s.mu.Lock()
-	close(s.written)
-	s.written = make(chan struct{})
+	s.next.written = anew(s.next.written)
+	if w.calls {
+		s.next.called = anew(s.next.called)
+	}
+	if w.answers {
+		s.next.answered = anew(s.next.answered)
+	}
 	s.mu.Unlock()
-	if !jobs {
+	if !w.jobs {
 		return
 	}
 	select {
@@ -158,10 +187,10 @@ func (s *Store) commit(ctx context.Context, level sql.IsolationLevel, observed b
 	if err := s.observe(ctx, observed, "begin"); err != nil {
 		return err
 	}
-	var jobs bool
+	var w wrote
 	for try := 1; ; try++ {
 		var err error
-		if jobs, err = s.once(ctx, level, f); err == nil {
+		if w, err = s.once(ctx, level, f); err == nil {
 			break
 		}
 		if try == maxTries || !inTheWay(err) {
@@ -171,28 +200,28 @@ func (s *Store) commit(ctx context.Context, level sql.IsolationLevel, observed b
 			return err
 		}
 	}
-	s.committed(jobs)
+	s.committed(w)
 	if s.bell != nil && observed {
-		s.bell.ring(jobs)
+		s.bell.ring(w.jobs)
 	}
 	return s.observe(ctx, observed, "commit")
 }
 
-// once runs f in a transaction and reports whether it made a job due.
-func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) error) (bool, error) {
+// once runs f in a transaction.
+func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) error) (w wrote, err error) {
 	tx, err := s.begin(ctx, s.writes, &sql.TxOptions{Isolation: level})
 	if err != nil {
-		return false, fmt.Errorf("begin: %w", err)
+		return w, fmt.Errorf("begin: %w", err)
 	}
 	defer tx.prepared.prepare(ctx)
 	defer tx.tx.Rollback() // after a commit it does nothing
 	if err := f(tx); err != nil {
-		return false, err
+		return w, err
 	}
 	if err := tx.tx.Commit(); err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+		return w, fmt.Errorf("commit: %w", err)
 	}
-	return tx.jobs, nil
+	return tx.wrote, nil
 }
 
 func (s *Store) observe(ctx context.Context, observed bool, point string) error {

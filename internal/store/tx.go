@@ -17,10 +17,10 @@ import (
 
 // A Tx is a transaction. Its methods lie with what they store: jobs.go, ….
 type Tx struct {
-	tx   *sql.Tx
-	s    *Store
-	now  time.Time
-	jobs bool // a job was made due
+	tx    *sql.Tx
+	s     *Store
+	now   time.Time
+	wrote wrote
 
 	enqueued map[farm.Job]int64 // jobs without what a claim fills in, and when they run: to say it again changes nothing
 
