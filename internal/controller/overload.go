@@ -49,5 +49,6 @@ func overloaded(wanted farm.Farm, changes []plan.Change) (all []PlanWarning) {
 	return all
 }
 
-func lead(c budget.Cert) time.Duration     { return renew.Before(c.Site, c.Life) }
+// Neither counts on the jitter of a site: a farm must do without it.
+func lead(c budget.Cert) time.Duration     { return c.Life - renew.Interval(c.Life) }
 func interval(c budget.Cert) time.Duration { return renew.Interval(c.Life) }

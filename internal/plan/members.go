@@ -76,6 +76,8 @@ func (d differ) strategy(old, now group) []Change {
 	}}
 	all = append(all, d.targets(was, is)...)
 	was.Strategy = is.Strategy // said above
+	// What a member has of these is about its own rollouts, and no words of farm.yaml.
+	was.Policy.Canary, was.Policy.FailureBudget, was.Policy.Waves = is.Policy.Canary, is.Policy.FailureBudget, is.Policy.Waves
 	all = append(all, counts(was, is)...)
 	for i := range all {
 		all[i].Members = members(old, now)

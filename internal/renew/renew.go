@@ -183,7 +183,7 @@ const short = 10 * 24 * time.Hour
 // backstop does not depend on the CA's suggestion. Where there is one it waits a
 // little longer, so that it only catches a suggestion that comes too late: CAs
 // exempt renewals within their window from limits, and spread them themselves.
-// Where there is none, up to a tenth of the lifetime of jitter, always the same
+// Where there is none, up to an eighth of the lifetime of jitter, always the same
 // for a site, spreads the certificates of a farm that began on one day.
 func backstop(f Facts) (time.Time, string) {
 	life := f.Have.NotAfter().Sub(f.Have.NotBefore())
@@ -206,7 +206,7 @@ func left(life time.Duration) (left time.Duration, words string) {
 // suggests nothing, with the site's jitter.
 func Before(site string, life time.Duration) time.Duration {
 	least, _ := left(life)
-	return least + time.Duration(float64(life)/10*seed(site))
+	return least + time.Duration(float64(life)/8*seed(site))
 }
 
 // LastSafe is the last moment at which an order may begin and the new version still
