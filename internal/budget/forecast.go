@@ -19,6 +19,9 @@ type Cert struct {
 	// Exempt says that the CA does not count its renewals in the first fiftieth of
 	// its life after they are due: about the window that CAs suggest.
 	Exempt bool
+	// Shared says that other certificates are for exactly the same names, and share what
+	// the CA allows for these.
+	Shared bool
 }
 
 // A Scenario is what a forecast is made of.
@@ -38,7 +41,7 @@ type Day struct {
 	Begins     time.Time `json:"begins"`
 	Orders     int       `json:"orders"`
 	Used       float64   `json:"used" doc:"most that was ever gone of the limit on new orders, from 0 to 1"`
-	Domain     string    `json:"domain,omitempty" doc:"the domain that came nearest to its limit"`
+	Domain     string    `json:"domain,omitempty" doc:"the domain, or the set of names that nodes share, that came nearest to its limit"`
 	DomainUsed float64   `json:"domain_used" doc:"most that was ever gone of that domain's limit"`
 	Waiting    int       `json:"waiting" doc:"certificates that are due and wait for the limits at the end of the day"`
 	Expired    int       `json:"expired" doc:"certificates that expire before they are renewed"`
@@ -116,6 +119,9 @@ func Simulate(s Scenario) Forecast {
 	}
 	for _, c := range s.Certs {
 		one := &sleeper{Cert: c, request: Request{Orders: c.Orders, domains: Domains(c.Names)}}
+		if c.Shared {
+			one.request.domains = append(one.request.domains, BucketOf(c.Names))
+		}
 		if !c.NotAfter.IsZero() {
 			one.life = c.Life
 		}
@@ -272,7 +278,7 @@ func (m *simulation) call(domain string, now time.Time) {
 		return
 	}
 	m.called[domain] = true
-	at := free(m.Ledger.Limits.Domain, m.Ledger.Domains[domain], max(h.items[0].Orders, 1), false)
+	at := free(m.Ledger.rate(domain), m.Ledger.Domains[domain], max(h.items[0].Orders, 1), false)
 	if !at.After(now) {
 		at = now.Add(time.Second)
 	}
@@ -298,7 +304,7 @@ func (m *simulation) order(one *sleeper, now time.Time, counts bool) {
 		m.Ledger.take(one.request, now)
 		day.Used = max(day.Used, Used(m.Ledger.Limits.Orders, m.Ledger.Orders, now))
 		for _, d := range one.request.domains {
-			if u := Used(m.Ledger.Limits.Domain, m.Ledger.Domains[d], now); u > day.DomainUsed {
+			if u := Used(m.Ledger.rate(d), m.Ledger.Domains[d], now); u > day.DomainUsed {
 				day.Domain, day.DomainUsed = d, u
 			}
 		}

@@ -3,6 +3,8 @@ package budget
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -14,7 +16,7 @@ import (
 type Ledger struct {
 	Limits  farm.Limits
 	Orders  time.Time            // the bucket of new orders
-	Domains map[string]time.Time // by registered domain; one that is not there is full
+	Domains map[string]time.Time // by registered domain, or as BucketOf has it; one that is not there is full
 }
 
 // A Request is orders that are wanted together: one a key type, for the same names.
@@ -59,11 +61,8 @@ func (l Ledger) Grants(r Request, now time.Time) Answer {
 func (l Ledger) when(r Request) (at time.Time, domain string) {
 	n := max(r.Orders, 1)
 	at = free(l.Limits.Orders, l.Orders, n, r.Whole)
-	if l.Limits.Domain.Count == 0 {
-		return at, ""
-	}
 	for _, d := range r.under() {
-		if f := free(l.Limits.Domain, l.Domains[d], n, r.Whole); f.After(at) {
+		if f := free(l.rate(d), l.Domains[d], n, r.Whole); f.After(at) {
 			at, domain = f, d
 		}
 	}
@@ -89,13 +88,34 @@ func (l Ledger) clone() Ledger {
 func (l *Ledger) take(r Request, now time.Time) {
 	n := max(r.Orders, 1)
 	l.Orders = spend(l.Limits.Orders, l.Orders, n, now)
-	if l.Limits.Domain.Count == 0 {
-		return
-	}
 	for _, d := range r.under() {
-		l.Domains[d] = spend(l.Limits.Domain, l.Domains[d], n, now)
+		if rate := l.rate(d); rate.Count > 0 {
+			l.Domains[d] = spend(rate, l.Domains[d], n, now)
+		}
 	}
 }
+
+// rate is the limit of a bucket of Domains: of a domain, or of a set of names.
+func (l Ledger) rate(bucket string) farm.Rate {
+	if strings.HasPrefix(bucket, namesBucket) {
+		return ofNames(l.Limits)
+	}
+	return l.Limits.Domain
+}
+
+// namesBucket begins what a bucket for a set of names is called among those of domains:
+// no domain has a space.
+const namesBucket = "the names "
+
+// BucketOf is what Domains calls the bucket for a set of names that several
+// certificates share; only forecasts have such.
+func BucketOf(names []string) string {
+	return namesBucket + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}
+
+// FullAfter is when a bucket for a set of names is full again from which was taken at
+// the given times.
+func FullAfter(spent []time.Time, l farm.Limits) time.Time { return fullAfter(spent, ofNames(l)) }
 
 // Counts reports that the issuer has limits that a ledger is kept for.
 func (l Ledger) Counts() bool { return l.Limits.Orders.Count > 0 || l.Limits.Domain.Count > 0 }

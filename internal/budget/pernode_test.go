@@ -103,3 +103,30 @@ func TestSharedNeverOverdraws(t *testing.T) {
 		}
 	}
 }
+
+// The forecast has nodes with the same names wait for each other as their price says.
+func TestNodesShareTheirNamesInAForecast(t *testing.T) {
+	start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	certs := certsOf(12, 90*24*time.Hour, "example.com")
+	for i := range certs {
+		certs[i].Names, certs[i].Shared, certs[i].Due = []string{"www.example.com"}, true, start
+	}
+	limits := LetsEncrypt()
+	limits.Domain = farm.Rate{} // of a CA that counts no domains
+	play := func() Forecast {
+		return Simulate(Scenario{
+			Certs: certs, Ledger: Ledger{Limits: limits}, Start: start, Days: 30,
+			Before: func(_ string, life time.Duration) time.Duration { return life / 3 },
+		})
+	}
+	f, want := play(), Priced(12, 1, true, nil, limits, start)
+	if f.Days[0].Orders != want.Now || f.Drained.Sub(start).Round(time.Minute) != want.Last.Round(time.Minute) || f.Days[0].Domain != "the names www.example.com" {
+		t.Errorf("%d at once, drained after %v, by %q; the price is %+v", f.Days[0].Orders, f.Drained.Sub(start), f.Days[0].Domain, want)
+	}
+	for i := range certs {
+		certs[i].Shared = false
+	}
+	if f := play(); f.Days[0].Orders != 12 {
+		t.Errorf("each with its own names: %d at once", f.Days[0].Orders)
+	}
+}

@@ -58,6 +58,9 @@ func (c *Controller) Forecast(ctx context.Context, farmName string, ask Forecast
 			if ledgers[i.Name], err = wholeLedger(ctx, tx, farmName, i, certs[i.Name]); err != nil {
 				return err
 			}
+			if err := sharedBuckets(ctx, tx, f, i, ledgers[i.Name]); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -92,7 +95,7 @@ func forecasted(ctx context.Context, tx *store.Tx, f farm.Farm, certs map[string
 	}
 	for _, s := range f.Sites {
 		cert := bySite[s.Name]
-		c := budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Due: now}
+		c := budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Due: now, Shared: s.Member != nil}
 		if cert.Version != "" {
 			v, err := tx.Version(ctx, f.Name, cert.Version)
 			if err != nil {
@@ -125,6 +128,23 @@ func wholeLedger(ctx context.Context, tx *store.Tx, farmName string, i farm.Issu
 	}
 	l, err := ledger(ctx, tx, farmName, i, names)
 	return l.Ledger, err
+}
+
+// sharedBuckets adds to a ledger what the buckets hold that members have in common.
+func sharedBuckets(ctx context.Context, tx *store.Tx, f farm.Farm, i farm.Issuer, l budget.Ledger) error {
+	for _, s := range f.Sites {
+		bucket := budget.BucketOf(s.Names)
+		if _, known := l.Domains[bucket]; s.Member == nil || s.Issuer != i.Name || known {
+			continue
+		}
+		slot := store.Slot(farm.Order{Issuer: s.Issuer, Names: s.Names, Profile: cmp.Or(s.Profile, i.Profile)})
+		orders, err := tx.Orders(ctx, f.Name, store.OrderQuery{Slot: slot, Since: tx.Now().Add(-spanOf(s, l.Limits))})
+		if err != nil {
+			return err
+		}
+		l.Domains[bucket] = budget.FullAfter(counted(orders, s.Issuer, s.Names, tx.Now()), l.Limits)
+	}
+	return nil
 }
 
 // usual is the lifetime that most certificates have.
