@@ -16,10 +16,10 @@ var floors = []string{
 	"farm",
 	"config plan renew rollout budget snippet adopt",
 	"host secret encode store lookup dnsserve",
-	"prove deploy probe notify job fence access",
+	"prove deploy probe notify job fence access trace",
 	"issue audit",
 	"controller",
-	"api web agent",
+	"api web agent metrics",
 	"lab",
 	"cmd",
 }

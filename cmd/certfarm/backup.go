@@ -112,6 +112,7 @@ func (a *app) backup(ctx context.Context, name string, l locking) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("backup: %w", err), os.Remove(f.Name()))
 	}
+	a.stampBackup()
 	return a.done("backup", map[string]any{"file": name}, "Everything is in %s. The master key is not: keep a copy of it apart.", name)
 }
 

@@ -119,8 +119,15 @@ func (a *app) open(ctx context.Context, k keeping, log *slog.Logger) (*house, er
 	return h, nil
 }
 
-// Close closes the lines to the nodes, then the store.
-func (h *house) Close() error { return errors.Join(h.lines.Close(), h.Store.Close()) }
+// tracesWithin is how long the last traces may take to be sent.
+const tracesWithin = 5 * time.Second
+
+// Close closes the lines to the nodes, then the store, and sends what is left of traces.
+func (h *house) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), tracesWithin)
+	defer cancel()
+	return errors.Join(h.lines.Close(), h.Store.Close(), h.Tracer.Close(ctx))
+}
 
 // logger writes to standard error, as text or as JSON.
 func (u *ui) logger(level slog.Level) *slog.Logger {

@@ -11,8 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/certfarm/certfarm/internal/api"
+	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/metrics"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -152,15 +155,17 @@ func (a *app) startLab(ctx context.Context, r *rehearsing) (*lab.Lab, func(), er
 		return nil, nil, err
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
+	book := metrics.New(version())
 	l, err := lab.Start(ctx, lab.Options{
 		Layout:      lab.Layout{Dir: r.dir, Nodes: r.nodes, Mixed: r.farm == mixedFarm},
-		Controlling: lab.Controlling{Log: log},
+		Controlling: lab.Controlling{Log: log, Adjust: func(c *controller.Config) { c.Meter = book }},
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close())
 	}
 	a.state = filepath.Join(r.dir, "controller")
-	open, err := a.openLab(ctx, l, r, log)
+	h := api.New(api.Config{Controller: l.Controller, Version: version(), Log: log, Metrics: a.scraped(book, l.Controller)})
+	open, err := a.openLab(ctx, l, r, h, log)
 	if err != nil {
 		return nil, nil, errors.Join(err, l.Close(), file.Close())
 	}

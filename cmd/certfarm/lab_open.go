@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -15,10 +16,9 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// openLab opens the API of the lab, and its dashboard if there is time to look at it.
-func (a *app) openLab(ctx context.Context, l *lab.Lab, r *rehearsing, log *slog.Logger) (*api.Open, error) {
+// openLab opens the API of the lab, h, and its dashboard if there is time to look at it.
+func (a *app) openLab(ctx context.Context, l *lab.Lab, r *rehearsing, h http.Handler, log *slog.Logger) (*api.Open, error) {
 	d := api.Doors{Socket: a.socketPath(), Log: log}
-	h := api.New(api.Config{Controller: l.Controller, Version: version(), Log: log})
 	if r.once {
 		return api.Listen(h, d)
 	}

@@ -23,6 +23,7 @@ type serving struct {
 	agents, auditKey                                      string
 	auditTo                                               []string
 	dns                                                   []string
+	otlp, logFormat                                       string
 	debug                                                 bool
 }
 
@@ -58,27 +59,27 @@ certfarm serve --agents :8404`,
 	f.StringVar(&s.agents, "agents", "", "TCP address for the agents of nodes: :8404")
 	f.StringArrayVar(&s.auditTo, "audit-to", nil, "where each line of the audit is sent, with its hash: syslog+tls://HOST:PORT, syslog+tcp, syslog+udp, or https://…; may be repeated")
 	f.StringVar(&s.auditKey, "audit-key-file", "", "file with the key that signs what --audit-to sends over HTTP")
+	f.StringVar(&s.otlp, "otlp-endpoint", "", "collector for traces of rollouts, OTLP over HTTP: http://127.0.0.1:4318 (default: $OTEL_EXPORTER_OTLP_ENDPOINT, or no traces)")
+	f.StringVar(&s.logFormat, "log-format", "", "how the log is written: text or json (default: text, or json with --json)")
 	f.BoolVar(&s.debug, "debug", false, "log more")
 	return c
 }
 
 func (a *app) serve(ctx context.Context, s serving) error {
-	level := slog.LevelInfo
-	if s.debug {
-		level = slog.LevelDebug
+	log, err := a.serveLog(s)
+	if err != nil {
+		return err
 	}
-	log := a.logger(level)
 	a.remote.socket = s.socket
 	doors, err := s.doors(a.socketPath(), log)
 	if err != nil {
 		return err
 	}
-	h, err := a.open(ctx, s.keeping, log)
+	h, book, err := a.openWatched(ctx, s, log)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	h.Version = version()
 	senders, err := s.senders(h.Store, log)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (a *app) serve(ctx context.Context, s serving) error {
 	if names != nil {
 		defer names.Close()
 	}
-	open, err := api.Listen(api.New(api.Config{Controller: ctl, Version: version(), Log: log}), doors)
+	open, err := api.Listen(api.New(api.Config{Controller: ctl, Version: version(), Log: log, Metrics: a.scraped(book, ctl)}), doors)
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,9 @@ controller keeps its SHA-256 alone.
 
 Roles: viewer sees, operator renews, pauses and brings back, approver lets waves
 begin, editor applies farm.yaml, puller takes certificates with their keys away,
-admin does everything.`,
+scraper reads /metrics, admin does everything.`,
 		Example: `certfarm token create monitor --role viewer
+certfarm token create prometheus --role scraper --expires 365d
 certfarm token create shop-ci --role operator --tags shop --expires 30d
 certfarm token list
 certfarm token revoke shop-ci`,

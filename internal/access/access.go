@@ -36,6 +36,7 @@ const (
 	Secrets   Permission = "secrets"    // set and remove secrets, change, revoke and erase keys; nobody can read one
 	KeyExport Permission = "key-export" // be handed a certificate with its key
 	Access    Permission = "access"     // make and revoke tokens, end sessions
+	Metrics   Permission = "metrics"    // read /metrics: numbers of all farms, with the names of sites and nodes
 
 	// Public is what a page needs that everybody may see, before they are known: it
 	// is no permission that anybody could be given.
@@ -44,7 +45,7 @@ const (
 
 // Permissions lists every permission that can be given.
 func Permissions() []Permission {
-	return []Permission{View, Operate, Approve, Edit, Secrets, KeyExport, Access}
+	return []Permission{View, Operate, Approve, Edit, Secrets, KeyExport, Access, Metrics}
 }
 
 // A Role is a set of permissions with a name.
@@ -59,11 +60,12 @@ const (
 	Approver Role = "approver"
 	Editor   Role = "editor"
 	Puller   Role = "puller"
+	Scraper  Role = "scraper" // a Prometheus
 	Admin    Role = "admin"
 )
 
 // Roles lists every role.
-func Roles() []Role { return []Role{Viewer, Operator, Approver, Editor, Puller, Admin} }
+func Roles() []Role { return []Role{Viewer, Operator, Approver, Editor, Puller, Scraper, Admin} }
 
 // Permissions is what the role may do; nothing, if there is no such role.
 func (r Role) Permissions() []Permission {
@@ -78,6 +80,8 @@ func (r Role) Permissions() []Permission {
 		return []Permission{View, Operate, Edit}
 	case Puller:
 		return []Permission{KeyExport}
+	case Scraper:
+		return []Permission{Metrics}
 	case Admin:
 		return Permissions()
 	}

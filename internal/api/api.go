@@ -31,6 +31,7 @@ type Config struct {
 	Controller *controller.Controller
 	Version    string // of the program
 	Log        *slog.Logger
+	Metrics    http.Handler // of /metrics; nil: there are none
 }
 
 // server answers the routes.
@@ -42,13 +43,14 @@ type server struct {
 	version    string
 	log        *slog.Logger
 	handed     handouts
+	metrics    http.Handler
 }
 
 // New returns the API's handler. Each request must carry a Caller in its context
 // (see access.WithCaller): without one it is refused.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{Controller: c.Controller, version: c.Version, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler))}
+	s := &server{Controller: c.Controller, version: c.Version, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), metrics: c.Metrics}
 	if c.Controller != nil {
 		s.guard, s.desk = access.NewGuard(c.Controller.Store, nil), access.Desk{Store: c.Controller.Store}
 		s.doorkeeper = audit.Doorkeeper{Book: audit.Book{Store: c.Controller.Store}, Log: s.log}

@@ -21,6 +21,7 @@ const (
 	Secrets   = access.Secrets
 	KeyExport = access.KeyExport
 	Access    = access.Access
+	Metrics   = access.Metrics
 )
 
 // The objects that routes are about, as the table of routes names them: see package

@@ -221,6 +221,7 @@ func (d Doors) behind(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", api)
 	mux.Handle("/api/", api)
+	mux.Handle(MetricsPath, api)
 	mux.Handle("/", d.Web)
 	return mux
 }

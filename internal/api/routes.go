@@ -128,6 +128,7 @@ func accessRoutes() []Route {
 		{ID: "revoke-token", Method: "DELETE", Path: "/v1/tokens/{token}", Needs: Access, Object: Installation, Tag: "access", Summary: "Forget an API token: it opens nothing any more", bind: order((*server).revokeToken)},
 		{ID: "list-sessions", Method: "GET", Path: "/v1/sessions", Needs: Access, Object: Installation, Tag: "access", Summary: "List the browsers that are logged in", bind: answer((*server).listSessions)},
 		{ID: "end-session", Method: "DELETE", Path: "/v1/sessions/{session}", Needs: Access, Object: Installation, Tag: "access", Summary: "Log a browser out", bind: order((*server).endSession)},
+		{ID: "metrics", Method: "GET", Path: MetricsPath, Needs: Metrics, Object: Installation, Tag: "events", Summary: "Tell Prometheus how all farms are and what this controller did", bind: metrics},
 		{ID: "whoami", Method: "GET", Path: "/v1/whoami", Needs: View, Object: Any, Tag: "access", Summary: "Say who asks, and what they may do", bind: answer((*server).whoami)},
 	}
 }

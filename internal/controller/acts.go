@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -160,7 +161,10 @@ func (c *Controller) sights(ctx context.Context, a act, want []farm.Version, sam
 		}
 	}
 	q := probe.Question{Target: a.step.Target, KeyTypes: types, Names: a.version.Names, Roots: a.roots, Samples: samples}
-	return c.look(ctx, a.Farm, a.place.Target, q)
+	ctx, end := c.Tracer.Part(ctx, "probe", slog.String("target", a.step.Target), slog.Int("endpoints", len(a.place.Target.Endpoints)))
+	all := c.look(ctx, a.Farm, a.place.Target, q)
+	end("", slog.Int("handshakes", handshakes(all)))
+	return all
 }
 
 // look asks every endpoint of a target the same question.

@@ -111,13 +111,10 @@ func forecasted(ctx context.Context, tx *store.Tx, f farm.Farm, certs map[string
 
 // dueOf is when a certificate will be ordered, if nobody changes anything.
 func dueOf(site string, cert farm.Certificate, v farm.Version, now time.Time) time.Time {
-	switch {
-	case !cert.Due.IsZero():
+	if !cert.Due.IsZero() {
 		return now
-	case cert.ARI.Leaf == leafOf(v) && !cert.ARI.Chosen.IsZero():
-		return cert.ARI.Chosen
 	}
-	return v.NotAfter().Add(-renew.Before(site, v.NotAfter().Sub(v.NotBefore())))
+	return plannedOf(site, cert, leafOf(v), v.NotBefore(), v.NotAfter())
 }
 
 // wholeLedger is what an issuer's buckets hold for all names of a farm.

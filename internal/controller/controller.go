@@ -20,6 +20,7 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/issue"
+	"github.com/certfarm/certfarm/internal/issue/acme"
 	"github.com/certfarm/certfarm/internal/job"
 	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/probe"
@@ -27,6 +28,7 @@ import (
 	"github.com/certfarm/certfarm/internal/prove/http01"
 	"github.com/certfarm/certfarm/internal/secret"
 	"github.com/certfarm/certfarm/internal/store"
+	"github.com/certfarm/certfarm/internal/trace"
 )
 
 // Config is everything that the work needs; main and the lab fill it in.
@@ -50,6 +52,8 @@ type Config struct {
 	Owner    string              // names this process in leases; empty: made up
 	Version  string              // of the program, for `certfarm doctor`
 	Workers  int                 // jobs at once; 0: 64
+	Meter    Meter               // counts what is done; nil: nobody does
+	Tracer   *trace.Tracer       // writes the spans of rollouts; nil: nobody does
 }
 
 // Hosts opens the line to a node; key reads the node's login key when it is needed.
@@ -110,6 +114,7 @@ type IssuerConfig struct {
 	AccountURL string
 	AccountKey farm.Secret // PEM, PKCS#8
 	EABHMAC    farm.Secret
+	Tell       func(acme.Request) // hears of every request
 }
 
 // Pace is how often things are looked at when nothing happens.
@@ -152,6 +157,10 @@ func New(c Config) *Controller {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Meter == nil {
+		c.Meter = unmetered{}
+	}
+	c.Log = c.Log.With("controller", c.Owner)
 	c.Pace = c.Pace.orDefaults()
 	ctl := &Controller{Config: c, issued: newIssuers(), signs: signs{farms: map[string]signpost{}}}
 	ctl.keys.Store(c.Keys)
@@ -206,6 +215,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		if k.work == nil {
 			handlers[name] = func(context.Context, farm.Job) farm.Result { return farm.Result{} }
 		}
+		handlers[name] = c.metered(handlers[name])
 	}
 	workers := c.Workers
 	if workers == 0 {

@@ -50,7 +50,7 @@ func (c *Controller) account(ctx context.Context, farmName, name string) (Accoun
 }
 
 func (c *Controller) openAccount(ctx context.Context, farmName string, i farm.Issuer, proxy string, row store.Account) (Account, error) {
-	ic := IssuerConfig{Issuer: i, Proxy: proxy, AccountURL: row.URL}
+	ic := IssuerConfig{Issuer: i, Proxy: proxy, AccountURL: row.URL, Tell: c.asked(i.Name)}
 	if i.EAB != nil && row.URL == "" { // it binds an account that is opened, and no other request
 		var err error
 		if ic.EABHMAC, err = c.Secret(ctx, farmName, i.EAB.HMAC); err != nil {
@@ -128,7 +128,7 @@ func (c *Controller) takeOpening(ctx context.Context, farmName string, i farm.Is
 	if limit.Count == 0 {
 		return again, nil
 	}
-	word := "ledger " + i.Directory + " accounts"
+	word := openingsWord(i)
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
 		full, err := bucket(ctx, tx, farmName, word)
 		if err != nil {
@@ -142,6 +142,9 @@ func (c *Controller) takeOpening(ctx context.Context, farmName string, i farm.Is
 	})
 	return again, err
 }
+
+// openingsWord is where it is kept how many new accounts a CA has room for.
+func openingsWord(i farm.Issuer) string { return "ledger " + i.Directory + " accounts" }
 
 func (c *Controller) newAccountKey(farmName string, i farm.Issuer) (made accounted, err error) {
 	key, err := issue.NewKey(farm.EC256)

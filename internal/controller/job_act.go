@@ -43,7 +43,9 @@ type act struct {
 	kin      kin
 	stale    bool // what is live was looked at so long ago that it is looked at again before it is switched
 	lease    deploy.Lease
-	group    *group // what the acts that are done together have in common
+	group    *group    // what the acts that are done together have in common
+	job      string    // that does it
+	began    time.Time // with the others of its group; zero: it begins by itself
 }
 
 // workAct does one verb for every step of a reload group that waits for it.
@@ -99,6 +101,7 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 			if err != nil {
 				return err
 			}
+			a.job = j.ID
 			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.Rollout}
 			acts = append(acts, a)
 		}
@@ -163,6 +166,7 @@ func (c *Controller) halves(ctx context.Context, verb farm.Verb, acts []act, unt
 	if len(acts) <= 1 {
 		return c.oneByOne(ctx, verb, acts)
 	}
+	began := time.Now()
 	within, cancel := context.WithTimeout(ctx, patience(verb, acts...))
 	err := c.switchAll(within, verb, acts)
 	cancel()
@@ -177,6 +181,7 @@ func (c *Controller) halves(ctx context.Context, verb farm.Verb, acts []act, unt
 	}
 	var answers []farm.Answer
 	for _, a := range acts {
+		a.began = began
 		answers = append(answers, c.answer(ctx, verb, a, settled))
 	}
 	return answers
@@ -187,6 +192,8 @@ func (c *Controller) answer(ctx context.Context, verb farm.Verb, a act, do func(
 	ctx, cancel := context.WithTimeout(ctx, patience(verb, a))
 	defer cancel()
 	answer := farm.Answer{Rollout: a.ID, Target: a.step.Target, Do: verb, Attempt: a.step.Attempt}
+	ctx, end := c.doing(ctx, verb, a)
+	defer func() { end(answer) }()
 	err := do(ctx, a, &answer)
 	if err == nil {
 		return answer

@@ -36,6 +36,9 @@ func (c *Controller) applyAdvance(ctx context.Context, tx *store.Tx, f farm.Fini
 	if err := announce(ctx, tx, r, next, d); err != nil {
 		return err
 	}
+	if err := c.decided(ctx, tx, r, next); err != nil {
+		return err
+	}
 	if next.Outcome != farm.Running {
 		return c.finish(ctx, tx, next)
 	}

@@ -35,6 +35,7 @@ func (c *Controller) applyOrder(ctx context.Context, tx *store.Tx, f farm.Finish
 	if o.order.External != "" {
 		return nil // who asked for it is waiting
 	}
+	c.countOrder(tx, was, o, f.Result.Err)
 	if err := tellOrder(ctx, tx, was, o); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ var startTLS = probe.StartTLS()
 func newIssuer(_ context.Context, c IssuerConfig) (Account, error) {
 	return acme.New(acme.Config{
 		Issuer: c.Issuer, AccountKey: c.AccountKey, AccountURL: c.AccountURL, EABHMAC: c.EABHMAC, Proxy: c.Proxy,
-		UserAgent: "certfarm",
+		UserAgent: "certfarm", Tell: c.Tell,
 	})
 }
 

@@ -1,6 +1,10 @@
 package farm
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
 
 // A Rollout brings a site's targets from what they hold to what they should
 // hold, under a copied Policy, as one transaction.
@@ -25,6 +29,13 @@ type Rollout struct {
 	Ended      time.Time `json:"ended,omitzero"`
 	Outcome    Outcome   `json:"outcome,omitzero"`
 	Why        string    `json:"why,omitzero"` // of the outcome, naming the nodes
+}
+
+// TraceID is the id of a rollout's trace, made of the rollout's own so that nobody need
+// remember it: 16 bytes in hex (W3C Trace Context §3.2.2.3).
+func TraceID(rollout string) string {
+	sum := sha256.Sum256([]byte("trace of " + rollout))
+	return hex.EncodeToString(sum[:16])
 }
 
 // VersionFacts is what deciding needs to know of a version.

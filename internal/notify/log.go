@@ -43,13 +43,21 @@ func attrs(e farm.Event) (all []slog.Attr) {
 	for _, f := range []struct{ name, value string }{
 		{"event", e.Kind}, {"id", e.ID}, {"farm", e.Farm}, {"site", e.Site}, {"node", e.Node},
 		{"target", e.Target}, {"rollout", e.Rollout}, {"order", e.Order}, {"version", e.Version},
-		{"actor", e.Actor}, {"hint", e.Hint},
+		{"trace_id", traceOf(e)}, {"actor", e.Actor}, {"hint", e.Hint},
 	} {
 		if f.value != "" {
 			all = append(all, slog.String(f.name, f.value))
 		}
 	}
 	return all
+}
+
+// traceOf is the trace of the rollout that an event is about.
+func traceOf(e farm.Event) string {
+	if e.Rollout == "" {
+		return ""
+	}
+	return farm.TraceID(e.Rollout)
 }
 
 // Many tells people in several ways. One that fails does not keep the others

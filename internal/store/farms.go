@@ -242,6 +242,11 @@ func (t *Tx) Issuer(ctx context.Context, farmName, name string) (farm.Issuer, er
 	return one[farm.Issuer](ctx, t, "issuer "+name, `SELECT doc FROM issuers WHERE farm = ? AND name = ?`, farmName, name)
 }
 
+// Issuers returns the issuers of a farm, by name.
+func (t *Tx) Issuers(ctx context.Context, farmName string) ([]farm.Issuer, error) {
+	return many[farm.Issuer](ctx, t, "issuers", `SELECT doc FROM issuers WHERE farm = ? ORDER BY name`, farmName)
+}
+
 // Word returns a setting of the running system, such as "freeze", or nothing if
 // it is not set.
 func (t *Tx) Word(ctx context.Context, farmName, name string) (value string, err error) {

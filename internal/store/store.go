@@ -221,6 +221,9 @@ func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) 
 	if err := tx.tx.Commit(); err != nil {
 		return w, fmt.Errorf("commit: %w", err)
 	}
+	for _, f := range tx.after {
+		f()
+	}
 	return tx.wrote, nil
 }
 

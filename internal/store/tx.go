@@ -22,6 +22,7 @@ type Tx struct {
 	now   time.Time
 	wrote wrote
 
+	after    []func()           // what is done once it is committed
 	enqueued map[farm.Job]int64 // jobs without what a claim fills in, and when they run: to say it again changes nothing
 
 	prepared *prepared // of the handle that it runs on
@@ -30,6 +31,11 @@ type Tx struct {
 // Now is the time of the transaction, the same throughout, in UTC, to the
 // microsecond that the store keeps.
 func (t *Tx) Now() time.Time { return t.now }
+
+// After has f done once the transaction is committed, and not otherwise: what is
+// counted, logged or traced of it. A crash in between loses it, so nothing may depend
+// on it; f must not wait, nor use the store.
+func (t *Tx) After(f func()) { t.after = append(t.after, f) }
 
 func (t *Tx) clock(ctx context.Context) (time.Time, error) {
 	switch {

@@ -69,7 +69,8 @@ func may() map[access.Role]string {
 		access.Approver: "view approve",
 		access.Editor:   "view operate edit",
 		access.Puller:   "key-export",
-		access.Admin:    "view operate approve edit secrets key-export access",
+		access.Scraper:  "metrics",
+		access.Admin:    "view operate approve edit secrets key-export access metrics",
 	}
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 	Proxy     string            // URL of the proxy for outbound HTTP; empty: none
 	Transport http.RoundTripper // instead of one made from Issuer.Roots and Proxy
 	UserAgent string            // our name and version, put before lego's
+	Tell      func(Request)     // hears of every request; nil: nobody does. It must not wait
 }
 
 // timeout bounds one request, whatever the context allows.
@@ -119,7 +120,7 @@ func (a *Issuer) register(ctx context.Context) (string, error) {
 		return "", err
 	}
 	request := acme.Account{TermsOfServiceAgreed: true, Contact: contacts(a.c.Issuer.Contact)}
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "new-account")
 	var got acme.ExtendedAccount
 	switch {
 	case a.c.Issuer.EAB != nil:
@@ -153,7 +154,7 @@ func (a *Issuer) confirm(ctx context.Context, known string) error {
 	if err != nil {
 		return err
 	}
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "new-account")
 	got, err := core.Accounts.New(ctx, acme.Account{OnlyReturnExisting: true})
 	if err != nil {
 		return a.fault(doing{what: "look for our account"}, err, x, time.Now())
@@ -191,9 +192,9 @@ func (a *Issuer) ready(ctx context.Context, account string) (*api.Core, error) {
 // open fetches the directory. lego changes the client that it is given, so each
 // Core gets its own; and it fetches without a context, so the guard lends it ours.
 func (a *Issuer) open(ctx context.Context, account string) (*api.Core, error) {
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "directory")
 	client := a.client
-	guard := &guard{base: a.client.Transport}
+	guard := &guard{base: a.client.Transport, tell: a.c.Tell}
 	guard.lent.Store(&ctx)
 	defer guard.lent.Store(nil)
 	client.Transport = guard

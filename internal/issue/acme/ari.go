@@ -49,7 +49,7 @@ func (a *Issuer) Suggest(ctx context.Context, leaf []byte, now time.Time) (farm.
 	if err != nil {
 		return farm.Suggestion{}, err
 	}
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "renewal-info")
 	info, err := core.Certificates.GetRenewalInfo(ctx, id)
 	if errors.Is(err, api.ErrNoARI) {
 		s.Ask = now.Add(askLatest)

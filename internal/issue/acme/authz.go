@@ -48,7 +48,7 @@ func (s *step) authorizations(ctx context.Context) error {
 }
 
 func (s *step) authorization(ctx context.Context, z *farm.Authz) error {
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "authz")
 	got, err := s.core.Authorizations.Get(ctx, z.URL)
 	if err != nil {
 		return s.again("read an authorization", err, x)
@@ -159,7 +159,7 @@ func (s *step) accept(ctx context.Context) error {
 // tell says that a challenge is up. A CA that was told before may refuse to be
 // told again: then the authorization says whether it looks.
 func (s *step) tell(ctx context.Context, z *farm.Authz) (*exchange, error) {
-	told, x := watch(ctx)
+	told, x := watch(ctx, "challenge")
 	got, err := s.core.Challenges.New(told, z.Challenge.URL)
 	if err == nil {
 		z.Accepted, z.Valid = true, got.Status == acme.StatusValid
@@ -169,7 +169,7 @@ func (s *step) tell(ctx context.Context, z *farm.Authz) (*exchange, error) {
 	if !errors.Is(refused, issue.Refused) {
 		return nil, refused
 	}
-	watched, x := watch(ctx)
+	watched, x := watch(ctx, "authz")
 	authz, err := s.core.Authorizations.Get(watched, z.URL)
 	if err != nil {
 		return nil, s.again("read an authorization", err, x)

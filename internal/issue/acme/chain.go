@@ -33,7 +33,7 @@ func (s *step) chain(ctx context.Context) ([]byte, error) {
 }
 
 func (s *step) fetch(ctx context.Context, u string) (chain []byte, alternates []string, err error) {
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "certificate")
 	got, err := s.core.Certificates.Get(ctx, u, true)
 	if err != nil {
 		return nil, nil, s.again("download the certificate", err, x)

@@ -39,7 +39,7 @@ func (a *Issuer) once(ctx context.Context, account string, d doing, do func(cont
 	if err != nil {
 		return err
 	}
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "account")
 	if err := do(ctx, core); err != nil {
 		return a.fault(d, err, x, time.Now())
 	}

@@ -68,14 +68,16 @@ type exchange struct {
 	retryAfter string
 	date       string
 	alternates []string // URLs of other chains (RFC 8555 §7.4.2)
+
+	endpoint string // what is asked
 }
 
 type exchangeKey struct{}
 
-// watch returns a context whose requests, made one after another, are noted in
-// the exchange.
-func watch(ctx context.Context) (context.Context, *exchange) {
-	x := &exchange{}
+// watch returns a context whose requests to an endpoint, made one after another, are
+// noted in the exchange.
+func watch(ctx context.Context, endpoint string) (context.Context, *exchange) {
+	x := &exchange{endpoint: endpoint}
 	return context.WithValue(ctx, exchangeKey{}, x), x
 }
 
@@ -85,6 +87,7 @@ func watch(ctx context.Context) (context.Context, *exchange) {
 // nor falls over one that is not JSON.
 type guard struct {
 	base http.RoundTripper
+	tell func(Request)                   // nil: nobody counts
 	lent atomic.Pointer[context.Context] // for the one request that lego makes without a context
 }
 
@@ -93,11 +96,14 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if lent := g.lent.Load(); lent != nil {
 		r = r.WithContext(*lent)
 	}
+	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
+	began := time.Now()
 	resp, err := g.base.RoundTrip(r)
+	g.count(r, x, resp, time.Since(began))
 	if err != nil {
 		return nil, err
 	}
-	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+	if x != nil {
 		x.note(r.URL, resp)
 	}
 	resp.Header.Del("Retry-After") // lego would log one that it cannot read
@@ -108,10 +114,35 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// A Request is one request to a CA, for who counts them.
+type Request struct {
+	Endpoint string        // directory, new-nonce, new-account, new-order, order, authz, challenge, finalize, certificate, renewal-info, revoke, account or other
+	Code     int           // the HTTP status; 0: there was no answer
+	Took     time.Duration // until the answer's header
+}
+
+// count tells of one request. The only one with HEAD is for a nonce (RFC 8555 §7.2).
+func (g *guard) count(r *http.Request, x *exchange, resp *http.Response, took time.Duration) {
+	if g.tell == nil {
+		return
+	}
+	one := Request{Endpoint: "other", Took: took}
+	switch {
+	case r.Method == http.MethodHead:
+		one.Endpoint = "new-nonce"
+	case x != nil:
+		one.Endpoint = x.endpoint
+	}
+	if resp != nil {
+		one.Code = resp.StatusCode
+	}
+	g.tell(one)
+}
+
 var alternateLink = regexp.MustCompile(`<([^<>]+)>[^,<]*;\s*rel="?alternate"?`)
 
 func (x *exchange) note(asked *url.URL, resp *http.Response) {
-	*x = exchange{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), date: resp.Header.Get("Date")}
+	*x = exchange{endpoint: x.endpoint, status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), date: resp.Header.Get("Date")}
 	for _, link := range resp.Header.Values("Link") {
 		for _, m := range alternateLink.FindAllStringSubmatch(link, -1) {
 			if to, err := asked.Parse(m[1]); err == nil {

@@ -74,7 +74,7 @@ func (a *Issuer) revoke(ctx context.Context, key crypto.Signer, account string, 
 	if err != nil {
 		return err
 	}
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "revoke")
 	err = core.Certificates.Revoke(ctx, r.message)
 	if err == nil {
 		return nil

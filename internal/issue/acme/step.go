@@ -133,7 +133,7 @@ func (s *step) open(ctx context.Context) error {
 }
 
 func (s *step) newOrder(ctx context.Context) (acme.ExtendedOrder, *exchange, error) {
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "new-order")
 	var names []string
 	for _, n := range s.o.Names {
 		names = append(names, strings.ToLower(n))
@@ -229,7 +229,7 @@ func (s *step) later(x *exchange) {
 }
 
 func (s *step) poll(ctx context.Context, what string) error {
-	ctx, x := watch(ctx)
+	ctx, x := watch(ctx, "order")
 	order, err := s.core.Orders.Get(ctx, s.o.URL)
 	if err != nil {
 		if x.status == http.StatusNotFound {
@@ -267,7 +267,7 @@ func (s *step) finalize(ctx context.Context) error {
 	if s.o.Finalize.IsZero() {
 		s.o.Finalize = s.now
 	}
-	watched, x := watch(ctx)
+	watched, x := watch(ctx, "finalize")
 	order, err := s.core.Orders.UpdateForCSR(watched, s.o.FinalizeURL, s.o.CSR)
 	if err == nil {
 		return s.follow(ctx, order.Order, x)
