@@ -31,6 +31,7 @@ type FarmMeasure struct {
 	Limits       []LimitMeasure
 	Jobs         store.JobCount
 	Waiting      time.Duration // how long the job has been due that has been due longest, and that nobody does
+	Looked       time.Duration // no site was looked at longer ago than this
 	Epoch        int64         // the highest of all lanes
 }
 
@@ -94,11 +95,28 @@ func (c *Controller) Measure(ctx context.Context) (m Measure, err error) {
 			if err := f.read(ctx, tx); err != nil {
 				return err
 			}
+			if f.Looked, err = c.oldestLook(ctx, tx, name); err != nil {
+				return err
+			}
 			m.Farms = append(m.Farms, f)
 		}
 		return nil
 	})
 	return m, err
+}
+
+// oldestLook is how long ago the last look at any site was at most. A look that shows
+// nothing new is not written down, so it is told by when the next is due.
+func (c *Controller) oldestLook(ctx context.Context, tx *store.Tx, farmName string) (age time.Duration, err error) {
+	every, err := c.lookAgain(ctx, tx, farmName)
+	if err != nil {
+		return 0, err
+	}
+	due, err := tx.LongestDue(ctx, farmName, "look")
+	if err != nil || due.IsZero() {
+		return 0, err
+	}
+	return every + max(0, tx.Now().Sub(due)), nil
 }
 
 // Alive is how many controllers were heard of lately, and how many were not.

@@ -72,7 +72,7 @@ func described() []description {
 		{"certificate_failures", "Failures in a row: of orders, and of rollouts that were put back.", of("certificate", "of")},
 		{"endpoint_served_not_after_timestamp_seconds", "End of the certificate that an endpoint was last seen to serve.", of("certificate", "node", "endpoint")},
 		{"endpoint_in_sync", "Whether an endpoint was last seen to serve what it should: 1, else 0.", of("certificate", "node", "endpoint")},
-		{"probe_age_seconds", "How long ago the target of a node that was looked at longest ago was looked at.", of("node")},
+		{"probe_age_seconds", "How long ago the site that was looked at longest ago was looked at, at most.", of()},
 		{"endpoints_listed", "Whether every endpoint is told one by one (1), or only those that are not in sync since there are too many (0).", of()},
 		{"targets", "Targets by node and standing.", of("node", "standing")},
 		{"rollouts", "Rollouts that run, by state: running, waiting for a person, or back.", of("state")},
@@ -155,7 +155,7 @@ func (p pen) farm(f controller.FarmMeasure, now time.Time) {
 	for _, t := range f.Targets {
 		p.put("targets", float64(t.Targets), f.Farm, t.Node, string(t.Standing))
 	}
-	p.places(f, now)
+	p.places(f)
 	for state, n := range f.Rollouts {
 		p.put("rollouts", float64(n), f.Farm, state)
 	}
@@ -166,6 +166,7 @@ func (p pen) farm(f controller.FarmMeasure, now time.Time) {
 	p.put("jobs", float64(f.Jobs.Running), f.Farm, "running")
 	p.put("jobs", float64(f.Jobs.Waiting), f.Farm, "waiting")
 	p.put("jobs", float64(f.Jobs.Late), f.Farm, "late")
+	p.put("probe_age_seconds", f.Looked.Seconds(), f.Farm)
 	p.put("job_lag_seconds", f.Waiting.Seconds(), f.Farm)
 	p.put("lease_epoch", float64(f.Epoch), f.Farm)
 }
@@ -183,16 +184,12 @@ func (p pen) certificate(farmName string, c controller.CertificateMeasure, now t
 	p.put("certificate_failures", float64(c.Retries), farmName, c.Site, "rollouts")
 }
 
-// places writes the endpoints one by one, and for each node how old the oldest look is.
-func (p pen) places(f controller.FarmMeasure, now time.Time) {
+// places writes the endpoints one by one.
+func (p pen) places(f controller.FarmMeasure) {
 	p.put("endpoints_listed", truth(f.Whole), f.Farm)
-	oldest := map[string]time.Time{}
 	had := map[[3]string]bool{} // two targets may feed one endpoint
 	for _, place := range f.Places {
 		node := cmp.Or(place.Target.Node, place.Target.Kind)
-		if at, known := oldest[node]; !place.Looked.IsZero() && (!known || place.Looked.Before(at)) {
-			oldest[node] = place.Looked
-		}
 		for _, e := range endpoints(place) {
 			key := [3]string{place.Target.Site, node, e.name}
 			if had[key] {
@@ -202,9 +199,6 @@ func (p pen) places(f controller.FarmMeasure, now time.Time) {
 			p.time("endpoint_served_not_after_timestamp_seconds", e.notAfter, f.Farm, place.Target.Site, node, e.name)
 			p.put("endpoint_in_sync", truth(e.inSync), f.Farm, place.Target.Site, node, e.name)
 		}
-	}
-	for node, at := range oldest {
-		p.put("probe_age_seconds", max(0, now.Sub(at).Seconds()), f.Farm, node)
 	}
 }
 

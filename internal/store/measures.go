@@ -21,6 +21,17 @@ func (t *Tx) Waiting(ctx context.Context, farmName string) (due time.Time, err e
 	return instant(at), nil
 }
 
+// LongestDue is since when that job of a kind is due, or under way, of which that is
+// longest ago; zero, or a time to come: none is.
+func (t *Tx) LongestDue(ctx context.Context, farmName, kind string) (since time.Time, err error) {
+	var at int64
+	err = t.row(ctx, `SELECT COALESCE(MIN(CASE WHEN owner = '' THEN due ELSE since END), 0) FROM jobs WHERE farm = ? AND kind = ?`, farmName, kind).Scan(&at)
+	if err != nil {
+		return since, fmt.Errorf("find the %s job that is due longest: %w", kind, err)
+	}
+	return instant(at), nil
+}
+
 // LaneEpoch is the highest epoch of a farm's lanes: it grows with every claim of the
 // busiest one.
 func (t *Tx) LaneEpoch(ctx context.Context, farmName string) (epoch int64, err error) {

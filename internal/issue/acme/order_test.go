@@ -17,9 +17,25 @@ import (
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, issuetest.Options{RetryAfter: time.Second})
+	asked := map[string]int{}
+	w.config = func(c *acme.Config) {
+		c.Tell = func(r acme.Request) {
+			if asked[r.Endpoint]++; r.Code < 200 || r.Code > 299 || r.Took <= 0 {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
 	one := w.issuer(t)
 	o, err := w.drive(t, w.order(t, "www.farm.test", "shop.farm.test"), func() *acme.Issuer { return one })
 	must(t, err)
+	for _, endpoint := range []string{"directory", "new-nonce", "new-account", "new-order", "order", "authz", "challenge", "finalize", "certificate"} {
+		if asked[endpoint] == 0 {
+			t.Errorf("nobody was told of requests to %s: %v", endpoint, asked)
+		}
+	}
+	if asked["other"] > 0 {
+		t.Errorf("%d requests have no name", asked["other"])
+	}
 	if farm.LeafFingerprint(o.Chain) == "" || o.Account == "" || o.Account != w.account {
 		t.Errorf("order is %+v", o)
 	}
