@@ -64,7 +64,7 @@ certfarm token create ci --role editor --json | jq -r .item.token`,
 		},
 	})
 	f := c.Flags()
-	f.StringSliceVar(&roles, "role", nil, "what it may do: viewer, operator, approver, editor, puller, admin; several with commas")
+	f.StringSliceVar(&roles, "role", nil, "what it may do: viewer, operator, approver, editor, puller, scraper, admin; several with commas")
 	f.StringVar(&only, "only", "", "only in this farm")
 	f.StringSliceVar(&tags, "tags", nil, "only for sites with one of these tags")
 	f.StringVar(&expires, "expires", "90d", "how long it is good for: 12h, 30d; 3650d at most")
