@@ -156,16 +156,22 @@ func (a *app) teller(word, short, said string) *cobra.Command {
 
 func newUndo(a *app) *cobra.Command {
 	w := watching{one: true}
+	var to string
 	c := a.inFarm(&cobra.Command{
-		Use: "undo SITE", Short: "Bring the version before back, as a rollout of its own",
-		Example: "certfarm rollout undo shop",
+		Use: "undo SITE", Short: "Bring a version back, as a rollout of its own: the one before, or a named one",
+		Example: "certfarm rollout undo shop\ncertfarm rollout undo shop --to 3fa9c1",
 		Args:    args(1, 1, "the name of a site"), ValidArgsFunction: a.completeNames("site"),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return a.begin(cmd.Context(), given[0], w, "The version before of "+given[0]+" is brought back.", func(c *client.Client, farmName string) error {
-				return c.Undo(cmd.Context(), farmName, given[0])
+			what := "The version before"
+			if to != "" {
+				what = "Version " + to
+			}
+			return a.begin(cmd.Context(), given[0], w, what+" of "+given[0]+" is brought back.", func(c *client.Client, farmName string) error {
+				return c.Undo(cmd.Context(), farmName, given[0], to)
 			})
 		},
 	})
+	c.Flags().StringVar(&to, "to", "", "the version: its id, or the beginning of a fingerprint as `describe site` shows it (default: the one before the newest)")
 	w.flags(c)
 	return c
 }

@@ -10,9 +10,28 @@ import (
 
 func newTarget(a *app) *cobra.Command {
 	return group(&cobra.Command{
-		Use: "target test NAME", GroupID: groupWork, Short: "Try a target with a throw-away certificate",
-		Example: "certfarm target test shop/nginx@web1",
-	}, newTargetTest(a))
+		Use: "target test|restore NAME", GroupID: groupWork, Short: "Try a target with a throw-away certificate, or bring it back to what it should hold",
+		Example: "certfarm target test shop/nginx@web1\ncertfarm target restore shop/nginx@web1",
+	}, newTargetTest(a), newTargetRestore(a))
+}
+
+func newTargetRestore(a *app) *cobra.Command {
+	return a.inFarm(&cobra.Command{
+		Use: "restore NAME", Short: "Bring a target back to what it should hold, as a rollout of its own",
+		Long: `Restore heals a target that serves something else than it should: where farm.yaml
+says drift: report, or before the next try. A valid certificate that is not ours
+is replaced only after ` + "`certfarm rollout approve SITE`" + `.`,
+		Example: "certfarm target restore shop/nginx@web1",
+		Args:    args(1, 1, "the name of a target"), ValidArgsFunction: a.completeNames("target"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
+				if err := c.RestoreTarget(cmd.Context(), farmName, given[0]); err != nil {
+					return a.meant(cmd.Context(), c, "targets", farmName, given[0], err)
+				}
+				return a.done("restore", map[string]any{"target": given[0]}, "%s is brought back to what it should hold.", given[0])
+			})
+		},
+	})
 }
 
 func newTargetTest(a *app) *cobra.Command {

@@ -33,17 +33,9 @@ func (s *server) listRollouts(ctx context.Context, in *listRollouts) (Rollouts, 
 		return s.Rollouts(ctx, in.Farm, in.Site, limit)
 	}, func(r farm.Rollout) string { return r.Site })
 	for i := range all {
-		all[i] = public(all[i])
+		all[i] = all[i].Shown()
 	}
 	return Rollouts{list(all)}, err
-}
-
-// public is a rollout without the deployers' own notes.
-func public(r farm.Rollout) farm.Rollout {
-	for i := range r.Steps {
-		r.Steps[i].Receipt = nil
-	}
-	return r
 }
 
 // InRollout is a request about a rollout.
@@ -54,7 +46,7 @@ type InRollout struct {
 
 func (s *server) getRollout(ctx context.Context, in *InRollout) (farm.Rollout, error) {
 	r, err := s.Rollout(ctx, in.Farm, in.Rollout)
-	return public(r), err
+	return r.Shown(), err
 }
 
 func (s *server) pause(ctx context.Context, in *InRollout) (farm.Rollout, error) {
@@ -80,7 +72,7 @@ func (s *server) approve(ctx context.Context, in *approveAsk) (farm.Rollout, err
 
 func (s *server) say(ctx context.Context, in *InRollout, word, wave string) (farm.Rollout, error) {
 	r, err := s.Tell(ctx, in.Farm, in.Rollout, word, wave, by(ctx))
-	return public(r), err
+	return r.Shown(), err
 }
 
 // Events are lines of the journal.

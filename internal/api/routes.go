@@ -69,7 +69,7 @@ func siteRoutes() []Route {
 		{ID: "preflight", Method: "POST", Path: inFarm + "/sites/{site}/preflight", Needs: Operate, Object: Site, Tag: "sites", Summary: "Ask now what the CA would ask", bind: answer((*server).preflight)},
 		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Object: Site, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
 		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Object: Site, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
-		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Object: Site, Tag: "sites", Summary: "Bring the version before back", bind: order((*server).undo)},
+		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Object: Site, Tag: "sites", Summary: "Bring a version back: the one before, or a named one", bind: order((*server).undo)},
 		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
 		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
 		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Object: Site, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
@@ -87,6 +87,7 @@ func placeRoutes() []Route {
 		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Object: Target, Tag: "targets", Summary: "Tell everything about a target", bind: answer((*server).getTarget)},
 		{ID: "audit", Method: "POST", Path: inFarm + "/targets/{target}/audit", Needs: Operate, Object: Target, Tag: "targets", Summary: "Look now through the whole place of a target", bind: answer((*server).audit)},
 		{ID: "test-target", Method: "POST", Path: inFarm + "/targets/{target}/test", Needs: Operate, Object: Target, Tag: "targets", Summary: "Try a target with a throw-away certificate beside what is live", bind: answer((*server).testTarget)},
+		{ID: "restore-target", Method: "POST", Path: inFarm + "/targets/{target}/restore", Needs: Operate, Object: Target, Tag: "targets", Summary: "Bring a target back to what it should hold", bind: order((*server).restore)},
 		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Object: Target, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
 
 		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Object: OfSites, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},

@@ -60,21 +60,20 @@ type InSite struct {
 
 func (s *server) getSite(ctx context.Context, in *InSite) (controller.SiteDetail, error) {
 	d, err := s.Describe(ctx, in.Farm, in.Site)
-	for i := range d.Rollouts {
-		d.Rollouts[i] = public(d.Rollouts[i])
-	}
-	for i := range d.Orders {
-		d.Orders[i].Authz = nil // holds what answers the CA's question
-	}
-	return d, err
+	return d.Shown(), err
 }
 
 func (s *server) renew(ctx context.Context, in *InSite) error {
 	return s.Renew(ctx, in.Farm, in.Site, by(ctx))
 }
 
-func (s *server) undo(ctx context.Context, in *InSite) error {
-	return s.Undo(ctx, in.Farm, in.Site, by(ctx))
+type undoAsk struct {
+	InSite
+	To string `query:"to" maxLength:"64" doc:"the version: its id, or the beginning of a leaf's fingerprint; not set: the one before the newest"`
+}
+
+func (s *server) undo(ctx context.Context, in *undoAsk) error {
+	return s.Undo(ctx, in.Farm, in.Site, in.To, by(ctx))
 }
 
 // Verifieds is what each target of a site was seen to serve just now.
@@ -196,6 +195,10 @@ func (s *server) testTarget(ctx context.Context, in *testAsk) (controller.Target
 
 func (s *server) retire(ctx context.Context, in *InTarget) error {
 	return s.Retire(ctx, in.Farm, in.Target, by(ctx))
+}
+
+func (s *server) restore(ctx context.Context, in *InTarget) error {
+	return s.Restore(ctx, in.Farm, in.Target, by(ctx))
 }
 
 // Nodes are nodes by name.

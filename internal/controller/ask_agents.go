@@ -294,6 +294,16 @@ func (c *Controller) agentStatus(a store.Agent, found bool, now time.Time) *Agen
 	return s
 }
 
+// agentOn is what is known of the agent of a node that should have one.
+func (c *Controller) agentOn(rows []store.Agent, node string, now time.Time) *AgentStatus {
+	for _, a := range rows {
+		if a.Node == node {
+			return c.agentStatus(a, true, now)
+		}
+	}
+	return c.agentStatus(store.Agent{}, false, now)
+}
+
 // agentStatuses are the agents of a farm's nodes that have one in farm.yaml, by node.
 func (c *Controller) agentStatuses(ctx context.Context, tx *store.Tx, f farm.Farm) (map[string]*AgentStatus, error) {
 	rows, err := tx.Agents(ctx, f.Name)

@@ -16,6 +16,7 @@ type MatrixAsk struct {
 	Order string // store.ByName or store.ByExpiry
 	Skip  int    // sites
 	Limit int    // sites; 0: 50
+	Bare  bool   // rows only, without their targets
 	// Sees says which sites are shown; nil: all.
 	Sees func(site string) bool
 }
@@ -63,6 +64,9 @@ func (c *Controller) Matrix(ctx context.Context, farmName string, ask MatrixAsk)
 			m.Rows = append(m.Rows, MatrixRow{
 				Site: r.Site, Leaf: r.Leaf, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Next: r.Next, Failing: r.Failing, Cells: []MatrixCell{},
 			})
+		}
+		if ask.Bare {
+			return nil
 		}
 		cells, err := tx.Cells(ctx, farmName, sites)
 		if err != nil {
@@ -116,6 +120,11 @@ type NodeTally struct {
 	Address   string                `json:"address,omitempty"`
 	Labels    map[string]string     `json:"labels,omitempty"`
 	Way       string                `json:"way,omitempty" enum:"ssh,smb,local,agent,receiver" doc:"how it is reached"`
+	Login     string                `json:"login,omitempty" doc:"how the controller comes in: USER@ADDRESS:PORT, or a share"`
+	HostKeys  []string              `json:"host_keys,omitempty" doc:"that it is known by, as ssh-keygen shows them"`
+	Decides   bool                  `json:"decides" doc:"it has a policy of its own: an agent or a receiver"`
+	Agent     *AgentStatus          `json:"agent,omitempty" doc:"of a node that has one in farm.yaml"`
+	Asked     *NodeAnswer           `json:"asked,omitempty" doc:"what came when it was last asked; not set: nobody asked yet"`
 	Held      string                `json:"held,omitempty" doc:"who holds it: nothing is changed on it"`
 	Standings map[farm.Standing]int `json:"standings"`
 	Targets   int                   `json:"targets"`
@@ -133,22 +142,26 @@ func (c *Controller) NodeTallies(ctx context.Context, farmName string) (all []No
 		if err != nil {
 			return err
 		}
+		agents, err := tx.Agents(ctx, farmName)
+		if err != nil {
+			return err
+		}
 		at := map[string]int{}
 		for i, n := range nodes {
 			at[n.Name] = i
-			one := NodeTally{Name: n.Name, Address: n.Address, Labels: n.Labels, Way: way(n), Standings: map[farm.Standing]int{}}
-			if one.Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
+			one, err := tallyOf(ctx, tx, farmName, n)
+			if err != nil {
 				return err
+			}
+			if n.Agent {
+				one.Agent = c.agentOn(agents, n.Name, tx.Now())
 			}
 			all = append(all, one)
 		}
 		for _, t := range tallies {
-			i, known := at[t.Node]
-			if !known || t.Standing == farm.Released {
-				continue
+			if i, known := at[t.Node]; known {
+				all[i].count(t)
 			}
-			all[i].Standings[t.Standing] += t.Targets
-			all[i].Targets += t.Targets
 		}
 		return nil
 	})

@@ -35,7 +35,7 @@ type Attention struct {
 	Next    string    `json:"next,omitempty" doc:"what it waits for"`
 	Again   time.Time `json:"again,omitzero" doc:"when it goes on by itself"`
 	Rollout string    `json:"rollout,omitempty"`
-	Do      string    `json:"do,omitempty" enum:"approve,resume,renew,verify" doc:"what a person can do"`
+	Do      string    `json:"do,omitempty" enum:"approve,resume,decide,renew,verify" doc:"what a person can do; decide: whether a certificate that is not ours stays"`
 }
 
 // The most that an overview tells of.
@@ -232,8 +232,15 @@ func attention(ctx context.Context, tx *store.Tx, farmName, site string, since t
 		a.Why = []string{p.Waits}
 	}
 	waits := p.Rollout != "" && p.Waits != "" && p.Again.IsZero()
-	a.Urgent = waits || !p.NotAfter.IsZero() && tx.Now().After(p.NotAfter)
-	a.Do, err = remedy(ctx, tx, farmName, p, waits)
+	places, err := tx.Places(ctx, farmName, site)
+	if err != nil {
+		return a, err
+	}
+	foreign := slices.ContainsFunc(places, func(p farm.Place) bool { return p.Standing() == farm.Stranger })
+	a.Urgent = waits || foreign || !p.NotAfter.IsZero() && tx.Now().After(p.NotAfter)
+	if a.Do = "decide"; !foreign || waits {
+		a.Do, err = remedy(ctx, tx, farmName, p, waits)
+	}
 	return a, err
 }
 

@@ -67,11 +67,17 @@ func (c *Controller) preflightOf(ctx context.Context, farmName, name string) (pr
 
 // withKey makes the account's key if there is none yet: static rules and a
 // preflight of them need its thumbprint before the first order does.
-func (p *preflight) withKey(ctx context.Context) (err error) {
-	if p.account.Thumbprint == "" {
-		p.account.Thumbprint, err = p.c.thumbprint(ctx, p.farm, p.issuer)
+func (p *preflight) withKey(ctx context.Context) error {
+	if p.account.Thumbprint != "" {
+		return nil
 	}
-	return err
+	if _, err := p.c.thumbprint(ctx, p.farm, p.issuer); err != nil {
+		return err
+	}
+	return p.c.Store.View(ctx, func(tx *store.Tx) (err error) {
+		p.account, err = tx.Account(ctx, p.farm, p.issuer.Name, p.issuer.Directory)
+		return err
+	})
 }
 
 // read fills in what the store knows.

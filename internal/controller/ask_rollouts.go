@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -175,17 +177,18 @@ func obey(r *farm.Rollout, word, wave, by string) error {
 	return nil
 }
 
-// Undo brings the version before the newest one back to every target of a site,
-// as a rollout of its own.
-func (c *Controller) Undo(ctx context.Context, farmName, site, by string) error {
+// Undo brings a version back to every target of a site, as a rollout of its own: the
+// one before the newest, or the one that is named by its id or by the beginning of a
+// leaf's fingerprint.
+func (c *Controller) Undo(ctx context.Context, farmName, site, to, by string) error {
 	names, err := c.namesOf(ctx, farmName, site)
 	if err != nil {
 		return err
 	}
-	return each(names, func(name string) error { return c.undoOne(ctx, farmName, name, by) })
+	return each(names, func(name string) error { return c.undoOne(ctx, farmName, name, to, by) })
 }
 
-func (c *Controller) undoOne(ctx context.Context, farmName, site, by string) error {
+func (c *Controller) undoOne(ctx context.Context, farmName, site, to, by string) error {
 	return c.Store.Update(ctx, func(tx *store.Tx) error {
 		if running, err := tx.RunningRollouts(ctx, farmName, site); err != nil || len(running) > 0 {
 			return errors.Join(err, refuseIf(len(running) > 0, "a rollout of "+site+" runs", "`certfarm rollout abort "+site+"` puts everything back"))
@@ -194,22 +197,47 @@ func (c *Controller) undoOne(ctx context.Context, farmName, site, by string) err
 		if err != nil {
 			return err
 		}
-		back := servable(versions, tx.Now())
-		if len(back) < 2 {
-			return &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one; a change of strategy is undone by applying the farm.yaml from before"}
+		back, err := wayBack(versions, tx.Now(), site, to)
+		if err != nil {
+			return err
 		}
-		to, err := withdrawUpTo(ctx, tx, versions, back[1], by)
+		v, err := withdrawUpTo(ctx, tx, versions, back, by)
 		if err != nil {
 			return err
 		}
 		if err := tell(ctx, tx, farm.Event{
-			Farm: farmName, Kind: "rollout.undo", Site: site, Version: to.ID, Actor: by,
-			Text: fmt.Sprintf("%s brings version %s back", by, farm.Short(leafOf(to))),
+			Farm: farmName, Kind: "rollout.undo", Site: site, Version: v.ID, Actor: by,
+			Text: fmt.Sprintf("%s brings version %s back", by, farm.Short(leafOf(v))),
 		}); err != nil {
 			return err
 		}
 		return arm(ctx, tx, farmName, "check", site, tx.Now())
 	})
+}
+
+// wayBack is the id of the version that is brought back: the one before the newest, or
+// the one that was named.
+func wayBack(versions []farm.Version, now time.Time, site, to string) (string, error) {
+	back := servable(versions, now)
+	if len(back) < 2 {
+		return "", &Refusal{"site " + site + " has no earlier version that is still good", "`certfarm renew " + site + "` orders a new one; a change of strategy is undone by applying the farm.yaml from before"}
+	}
+	if to == "" {
+		return back[1], nil
+	}
+	for _, v := range versions {
+		if v.ID != to && !strings.HasPrefix(v.Leaf(), strings.ToLower(to)) {
+			continue
+		}
+		switch at := slices.Index(back, v.ID); {
+		case at == 0:
+			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " is the newest already", ""}
+		case at < 0:
+			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " cannot be brought back: it was withdrawn, was never everywhere, has ended, or its key was erased", "`certfarm describe site " + site + "` lists the versions"}
+		}
+		return v.ID, nil
+	}
+	return "", &Refusal{"site " + site + " has no version " + to, "`certfarm describe site " + site + "` lists the versions"}
 }
 
 // withdrawUpTo withdraws the good versions that are newer than one of them, which is

@@ -45,6 +45,19 @@ type SiteDetail struct {
 	Members     []SiteStatus     `json:"members,omitempty" doc:"of a site with strategy per-node: each node's part, in the order in which they go"`
 }
 
+// Shown is what people may see of it: no deployer's notes, and nothing that answers the
+// CA's questions.
+func (d SiteDetail) Shown() SiteDetail {
+	d.Rollouts, d.Orders = slices.Clone(d.Rollouts), slices.Clone(d.Orders)
+	for i := range d.Rollouts {
+		d.Rollouts[i] = d.Rollouts[i].Shown()
+	}
+	for i := range d.Orders {
+		d.Orders[i].Authz = nil
+	}
+	return d
+}
+
 // Sites lists sites by name, after a name, at most limit (0: 100).
 func (c *Controller) Sites(ctx context.Context, farmName, after string, limit int) (all []SiteStatus, err error) {
 	if limit <= 0 {

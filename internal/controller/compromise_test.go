@@ -165,7 +165,7 @@ func TestACompromisedKeyIsLeftBehind(t *testing.T) {
 		}
 	}
 	b.mustHaveIssued(3)
-	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"), "no earlier version")
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"), "no earlier version")
 	_, err := b.Controller.Import(b.ctx, b.Farm, b.Site, b.version(v2).Leaves[0].Chain, farm.NewSecret(old), "somebody")
 	refused(t, err, "known to others")
 	b.rests()

@@ -22,7 +22,13 @@ const (
 // An inquiry is one thing that a checkup asks for over the network.
 type inquiry struct {
 	area, name, hint string
-	ask              func(context.Context) (saw string, err error)
+	ask              func(context.Context) (heard, error)
+}
+
+// heard is what one answered.
+type heard struct {
+	saw   string
+	clock *time.Duration // how far its clock is ahead of ours; nil: it is not known
 }
 
 // reach asks every node, every target that is on none, and every CA.
@@ -32,7 +38,7 @@ func (c *Controller) reach(ctx context.Context, w chart) []CheckupResult {
 	defer cancel()
 	var all []inquiry
 	for _, n := range f.Nodes {
-		all = append(all, inquiry{"node", n.Name, "the line is what every change on it goes over: see its address, user, key and host key in farm.yaml", func(ctx context.Context) (string, error) {
+		all = append(all, inquiry{"node", n.Name, "the line is what every change on it goes over: see its address, user, key and host key in farm.yaml", func(ctx context.Context) (heard, error) {
 			return c.reachNode(ctx, f.Name, n)
 		}})
 	}
@@ -40,13 +46,15 @@ func (c *Controller) reach(ctx context.Context, w chart) []CheckupResult {
 		if p.Target.Node != "" || p.Released {
 			continue
 		}
-		all = append(all, inquiry{"target", p.Target.Name, "`certfarm target test " + p.Target.Name + "` tries each step of it", func(ctx context.Context) (string, error) {
-			return c.reachTarget(ctx, f.Name, p.Target)
+		all = append(all, inquiry{"target", p.Target.Name, "`certfarm target test " + p.Target.Name + "` tries each step of it", func(ctx context.Context) (h heard, err error) {
+			h.saw, err = c.reachTarget(ctx, f.Name, p.Target)
+			return h, err
 		}})
 	}
 	for _, i := range f.Issuers {
-		all = append(all, inquiry{"issuer", i.Name, "orders there wait: see its status page, and the proxy and the firewall before the controller", func(ctx context.Context) (string, error) {
-			return c.reachIssuer(ctx, f, i)
+		all = append(all, inquiry{"issuer", i.Name, "orders there wait: see its status page, and the proxy and the firewall before the controller", func(ctx context.Context) (h heard, err error) {
+			h.saw, err = c.reachIssuer(ctx, f, i)
+			return h, err
 		}})
 	}
 	results := askAll(ctx, all)
@@ -71,32 +79,51 @@ func askAll(ctx context.Context, all []inquiry) []CheckupResult {
 			ctx, cancel := context.WithTimeout(ctx, askedWithin)
 			defer cancel()
 			began := time.Now()
-			saw, err := q.ask(ctx)
-			results[i] = CheckupResult{Area: q.area, Name: q.name, Verdict: CheckupOK, Saw: fmt.Sprintf("%s in %s", saw, time.Since(began).Round(time.Millisecond))}
-			if err != nil {
-				results[i] = CheckupResult{q.area, q.name, CheckupFailed, err.Error(), q.hint}
-			}
+			h, err := q.ask(ctx)
+			results[i] = q.result(h, err, time.Since(began))
 		})
 	}
 	asking.Wait()
 	return results
 }
 
-// reachNode opens the line to a node and lists its root, which every login may.
-func (c *Controller) reachNode(ctx context.Context, farmName string, n farm.Node) (string, error) {
+// result is what a checkup says of an answer.
+func (q inquiry) result(h heard, err error, took time.Duration) CheckupResult {
+	if err != nil {
+		return CheckupResult{q.area, q.name, CheckupFailed, err.Error(), q.hint}
+	}
+	r := CheckupResult{Area: q.area, Name: q.name, Verdict: CheckupOK, Saw: fmt.Sprintf("%s in %s", h.saw, took.Round(time.Millisecond))}
+	switch {
+	case h.clock == nil:
+	case h.clock.Abs() > skewTold:
+		r.Verdict, r.Hint = CheckupWarning, "let NTP set both clocks: a server whose clock is wrong may refuse a certificate as not valid yet"
+		r.Saw += fmt.Sprintf("; its clock is %s %s ours", h.clock.Abs(), aheadOf(*h.clock))
+	default:
+		r.Saw += "; its clock is right"
+	}
+	return r
+}
+
+// reachNode opens the line to a node, lists its root, which every login may, and asks
+// for its clock.
+func (c *Controller) reachNode(ctx context.Context, farmName string, n farm.Node) (heard, error) {
 	if decides(n) {
-		return c.reachOwn(ctx, farmName, n)
+		saw, err := c.reachOwn(ctx, farmName, n)
+		return heard{saw: saw}, err
 	}
 	h, err := c.Host(ctx, farmName, n.Name)
 	if err != nil {
-		return "", err
+		return heard{}, err
 	}
 	root := "/"
 	if n.SMB == nil && n.Shell != "" && n.Shell != "posix" {
 		root = "C:/"
 	}
 	_, err = h.List(ctx, root)
-	return "answered", except(err, fs.ErrNotExist, fs.ErrPermission) // it said no: it was reached
+	if err = except(err, fs.ErrNotExist, fs.ErrPermission); err != nil { // else it was reached, and said no
+		return heard{}, err
+	}
+	return heard{"answered", clockOf(ctx, n, h)}, nil
 }
 
 // reachTarget has the deployer of a target look at what is there.

@@ -176,7 +176,7 @@ func TestAChangeOfStrategyCanBeUndone(t *testing.T) {
 	own := b.distinct("web1", "web2", "web3")
 	b.mustHaveIssued(4)
 
-	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"))
+	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"))
 	b.until("the old one is back", func(*store.Tx) (bool, error) {
 		return b.serves("web1") == v1 && b.serves("web2") == v1 && b.serves("web3") == v1, nil
 	})

@@ -43,7 +43,7 @@ func refused(t *testing.T, err error, word string) {
 func TestUndoBringsTheEarlierVersionBackAndItStays(t *testing.T) {
 	t.Parallel()
 	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 2}})
-	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"), "no earlier version")
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"), "no earlier version")
 	past := time.Now().Add(-time.Hour)
 	first := b.describe().Versions[0]
 	must(t, b.CA.SetARI(first.Leaves[0].Chain, issuetest.Window{Start: past.Add(-time.Hour), End: past}))
@@ -51,7 +51,9 @@ func TestUndoBringsTheEarlierVersionBackAndItStays(t *testing.T) {
 	v2 := b.ended(farm.Done, 2).To.ID
 	b.rests()
 
-	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"))
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, v2, "somebody"), "newest already")
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "none", "somebody"), "no version none")
+	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, first.Leaf()[:8], "somebody"))
 	r := b.ended(farm.Done, 3)
 	if r.To.ID != first.ID || r.Reason != "an earlier version is brought back" {
 		t.Errorf("%q brought %s", r.Reason, r.To.ID)
@@ -120,7 +122,7 @@ func TestPauseResumeAndAbort(t *testing.T) {
 
 	b.renew()
 	b.until("the canary is live", func(*store.Tx) (bool, error) { return b.serves("web1") != v2, nil })
-	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"), "runs")
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"), "runs")
 	_, err = b.Controller.Tell(b.ctx, b.Farm, b.Site, "sing", "", "somebody")
 	refused(t, err, "sing")
 	_, err = b.Controller.Tell(b.ctx, b.Farm, b.Site, controller.Approve, "", "somebody")

@@ -88,7 +88,7 @@ func TestRevokeWhatIsServedNoMore(t *testing.T) {
 	if r, err := b.revoke(controller.RevokeAsk{Version: v1}); err != nil || !r.Done {
 		t.Errorf("once more: %+v, %v", r, err)
 	}
-	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"), "no earlier version")
+	refused(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"), "no earlier version")
 	_, err = b.Controller.Import(b.ctx, b.Farm, b.Site, b.version(v1).Leaves[0].Chain, farm.NewSecret(older), "somebody")
 	refused(t, err, "revoked")
 	b.set("web2", lab.NoFault)
@@ -105,7 +105,7 @@ func TestRevokeWhatWasUndone(t *testing.T) {
 	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 1}, policy: steady()})
 	b.renew()
 	v2 := b.fingerprint(b.ended(farm.Done, 2).To.ID)
-	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "somebody"))
+	must(t, b.Controller.Undo(b.ctx, b.Farm, b.Site, "", "somebody"))
 	b.ended(farm.Done, 3)
 	_, err := b.revoke(controller.RevokeAsk{Reason: "cessationOfOperation"})
 	must(t, err)

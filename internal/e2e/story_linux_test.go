@@ -332,7 +332,7 @@ func (s *story) downAndBack(t *testing.T) {
 
 // undo brings the version before back, everywhere.
 func (s *story) undo(t *testing.T) {
-	must(t, s.Undo(t.Context(), farmName, siteName, "e2e"))
+	must(t, s.Undo(t.Context(), farmName, siteName, "", "e2e"))
 	s.ended(t, limit, farm.Done)
 	s.seen(t, s.leaves[len(s.leaves)-2])
 	s.certificates(t, 4)

@@ -3,6 +3,7 @@ package farm
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,15 @@ type Rollout struct {
 func TraceID(rollout string) string {
 	sum := sha256.Sum256([]byte("trace of " + rollout))
 	return hex.EncodeToString(sum[:16])
+}
+
+// Shown is the rollout as people may see it: without the deployers' own notes.
+func (r Rollout) Shown() Rollout {
+	r.Steps = slices.Clone(r.Steps)
+	for i := range r.Steps {
+		r.Steps[i].Receipt = nil
+	}
+	return r
 }
 
 // VersionFacts is what deciding needs to know of a version.

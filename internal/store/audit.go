@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -38,6 +39,18 @@ func (t *Tx) AddAudit(ctx context.Context, l AuditLine) error {
 
 // AuditLines returns up to limit lines (0: all) after a number, in their order.
 func (t *Tx) AuditLines(ctx context.Context, after int64, limit int) (all []AuditLine, err error) {
+	return t.auditLines(ctx, `seq > ? ORDER BY seq LIMIT ?`, after, limited(limit))
+}
+
+// AuditBefore returns up to limit lines before a number (0: the newest), newest first.
+func (t *Tx) AuditBefore(ctx context.Context, before int64, limit int) (all []AuditLine, err error) {
+	if before <= 0 {
+		before = math.MaxInt64
+	}
+	return t.auditLines(ctx, `seq < ? ORDER BY seq DESC LIMIT ?`, before, limited(limit))
+}
+
+func (t *Tx) auditLines(ctx context.Context, which string, args ...any) (all []AuditLine, err error) {
 	err = t.each(ctx, func(scan func(...any) error) error {
 		var l AuditLine
 		var at int64
@@ -47,7 +60,7 @@ func (t *Tx) AuditLines(ctx context.Context, after int64, limit int) (all []Audi
 		l.At = instant(at)
 		all = append(all, l)
 		return nil
-	}, `SELECT seq, at, line, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, after, limited(limit))
+	}, `SELECT seq, at, line, hash FROM audit WHERE `+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit: %w", err)
 	}

@@ -75,19 +75,8 @@ func (t *Tx) Cells(ctx context.Context, farmName string, sites []string) (all []
 		for _, s := range some {
 			args = append(args, s)
 		}
-		err := t.each(ctx, func(scan func(...any) error) error {
-			var c Cell
-			var looked int64
-			if err := scan(&c.Site, &c.Node, &c.Kind, &c.Target, &c.Standing, &c.Served, &looked); err != nil {
-				return err
-			}
-			c.Looked = instant(looked)
-			all = append(all, c)
-			return nil
-		}, `SELECT site, node, kind, target, standing, served, looked FROM places WHERE farm = ? AND released = 0 AND site IN (`+values(len(some), "?")+`)
-			ORDER BY site, target`, args...)
-		if err != nil {
-			return nil, fmt.Errorf("read the matrix: %w", err)
+		if err := t.cells(ctx, &all, `released = 0 AND site IN (`+values(len(some), "?")+`) ORDER BY site, target`, args...); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
@@ -111,6 +100,77 @@ func (t *Tx) Tallies(ctx context.Context, farmName string, byNode bool) (all []T
 		return nil, fmt.Errorf("count targets: %w", err)
 	}
 	return all, nil
+}
+
+// TalliesOn counts a node's targets by standing.
+func (t *Tx) TalliesOn(ctx context.Context, farmName, node string) (all []Tally, err error) {
+	err = t.each(ctx, func(scan func(...any) error) error {
+		one := Tally{Node: node}
+		if err := scan(&one.Standing, &one.Targets); err != nil {
+			return err
+		}
+		all = append(all, one)
+		return nil
+	}, `SELECT standing, COUNT(*) FROM places WHERE farm = ? AND node = ? GROUP BY standing ORDER BY standing`, farmName, node)
+	if err != nil {
+		return nil, fmt.Errorf("count targets of %s: %w", node, err)
+	}
+	return all, nil
+}
+
+// A KindCount counts the targets of one kind.
+type KindCount struct {
+	Kind    string
+	Targets int
+}
+
+// KindsOn counts a node's targets by kind, the released ones left out.
+func (t *Tx) KindsOn(ctx context.Context, farmName, node string) (all []KindCount, err error) {
+	err = t.each(ctx, func(scan func(...any) error) error {
+		var one KindCount
+		if err := scan(&one.Kind, &one.Targets); err != nil {
+			return err
+		}
+		all = append(all, one)
+		return nil
+	}, `SELECT kind, COUNT(*) FROM places WHERE farm = ? AND node = ? AND released = 0 GROUP BY kind ORDER BY kind`, farmName, node)
+	if err != nil {
+		return nil, fmt.Errorf("count kinds on %s: %w", node, err)
+	}
+	return all, nil
+}
+
+// CellsOn returns up to limit targets of a node, in the order of the given standings and
+// then of their names.
+func (t *Tx) CellsOn(ctx context.Context, farmName, node string, standings []farm.Standing, limit int) (all []Cell, err error) {
+	for _, s := range standings {
+		if len(all) >= limit {
+			break
+		}
+		err := t.cells(ctx, &all, `node = ? AND standing = ? ORDER BY target LIMIT ?`, farmName, node, string(s), limit-len(all))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// cells reads what a matrix shows of the farm's targets of which something is so.
+func (t *Tx) cells(ctx context.Context, all *[]Cell, is string, args ...any) error {
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var c Cell
+		var looked int64
+		if err := scan(&c.Site, &c.Node, &c.Kind, &c.Target, &c.Standing, &c.Served, &looked); err != nil {
+			return err
+		}
+		c.Looked = instant(looked)
+		*all = append(*all, c)
+		return nil
+	}, `SELECT site, node, kind, target, standing, served, looked FROM places WHERE farm = ? AND `+is, args...)
+	if err != nil {
+		return fmt.Errorf("read the matrix: %w", err)
+	}
+	return nil
 }
 
 // PlacesIn returns up to limit places (0: all) of the given standings, in the order of the

@@ -29,9 +29,11 @@ type EventQuery struct {
 	Rollout string
 	Kind    string
 	After   string // id: later ones only
+	Before  string // id: earlier ones only
 	Level   farm.Level
-	Limit   int  // 0: all
-	Newest  bool // newest first; with Limit the last ones
+	Least   farm.Level // this level and above
+	Limit   int        // 0: all
+	Newest  bool       // newest first; with Limit the last ones
 }
 
 // Events returns lines of the journal, oldest first unless asked otherwise. Ids
@@ -45,7 +47,15 @@ func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.
 	w.any("rollout = ?", q.Rollout)
 	w.any("kind = ?", q.Kind)
 	w.any("level = ?", string(q.Level))
+	switch q.Least {
+	case farm.Warn:
+		w.is("level IN (?, 'alarm')", string(farm.Warn))
+	case farm.Alarm:
+		w.is("level = ?", string(farm.Alarm))
+	case farm.Info:
+	}
 	w.any("id > ?", q.After)
+	w.any("id < ?", q.Before)
 	order := ` ORDER BY id LIMIT ?`
 	if q.Newest {
 		order = ` ORDER BY id DESC LIMIT ?`

@@ -1,15 +1,21 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -114,14 +120,14 @@ type tab struct {
 }
 
 // browse opens a browser that is logged in.
-func browse(t *testing.T, w *world, token string) *tab {
+func browse(t *testing.T, url, token string) *tab {
 	t.Helper()
-	b := open(t, w)
-	b.do(chromedp.Navigate(w.URL+"/login"), chromedp.SetValue("#token", token), chromedp.Click("main form button"), chromedp.WaitVisible(".side"))
+	b := open(t, url)
+	b.do(chromedp.Navigate(url+"/login"), chromedp.SetValue("#token", token), chromedp.Click("main form button"), chromedp.WaitVisible(".side"))
 	return b
 }
 
-func open(t *testing.T, w *world) *tab {
+func open(t *testing.T, url string) *tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -135,7 +141,7 @@ func open(t *testing.T, w *world) *tab {
 	t.Cleanup(stop)
 	ctx, end := context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(end)
-	b := &tab{t: t, ctx: ctx, at: w.URL}
+	b := &tab{t: t, ctx: ctx, at: url}
 	messages := chromedp.Console(ctx)
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -230,50 +236,88 @@ func (b *tab) picture(name string) {
 	if screens == "" {
 		return
 	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	shot, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(screens, name+".png"), png, 0o644)
+		shot, err = smaller(shot)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(screens, name+".png"), shot, 0o644)
 	}
 	if err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// pages are those that the test looks at, by name.
-func pages(w *world, rollout string) map[string]string {
-	in := "/farms/" + w.Farm + "/"
-	return map[string]string{
-		"overview": in, "matrix": in + "matrix", "rollouts": in + "rollouts", "timeline": in + "timeline", "calendar": in + "calendar",
-		"nodes": in + "nodes", "drift": in + "drift", "events": in + "events", "farm": in + "farm",
-		"site": in + "sites/" + w.Site, "rollout": in + "rollouts/" + rollout, "preflight": in + "sites/" + w.Site + "/preflight",
+// smaller is a picture with its 256 most frequent colours, which is all that a page has
+// but for the edges of letters.
+func smaller(shot []byte) ([]byte, error) {
+	whole, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		return nil, err
 	}
+	count, size := map[color.Color]int{}, whole.Bounds()
+	for y := range size.Dy() {
+		for x := range size.Dx() {
+			count[whole.At(x, y)]++
+		}
+	}
+	all := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
+	few := image.NewPaletted(size, all[:min(len(all), 256)])
+	nearest := map[color.Color]uint8{}
+	for _, c := range all {
+		nearest[c] = uint8(few.Palette.Index(c))
+	}
+	for y := range size.Dy() {
+		for x := range size.Dx() {
+			few.SetColorIndex(x, y, nearest[whole.At(x, y)])
+		}
+	}
+	var out bytes.Buffer
+	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, few)
+	return out.Bytes(), err
 }
+
+// pages are those that the tests look at, by name. The preflight is before the page of
+// the site, which shows what it found.
+func (d *demo) pages() (all []sight) {
+	d.Helper()
+	in := "/farms/" + d.Farm + "/"
+	running, err := d.Controller.Rollout(d.Context(), d.Farm, "checkout")
+	if err != nil {
+		d.Fatal(err)
+	}
+	for _, p := range []sight{
+		{"overview", ""}, {"matrix", "matrix"}, {"rollouts", "rollouts"}, {"rollout", "rollouts/" + running.ID}, {"timeline", "timeline"}, {"calendar", "calendar?names=500&lifetime=45"},
+		{"nodes", "nodes"}, {"node", "nodes/mail1"}, {"node-policy", "nodes/app1/policy"}, {"drift", "drift"}, {"events", "events"}, {"farm", "farm"},
+		{"preflight", "sites/checkout/preflight"}, {"site", "sites/checkout"}, {"site-per-node", "sites/ledger"}, {"import", "sites/careers/import"},
+		{"target", "targets/" + url.PathEscape("mail/files@mail1")},
+	} {
+		all = append(all, sight{p.name, in + p.path})
+	}
+	return append(all, sight{"access", "/access"}, sight{"audit", "/audit"}, sight{"proof", "/audit/proof"})
+}
+
+// A sight is a page that is looked at.
+type sight struct{ name, path string }
 
 // Every page is readable by all, at every width, in both themes, and the browser has
 // nothing to complain of.
 func TestEveryPage(t *testing.T) {
-	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 4}})
-	w.settled(t)
-	d, err := w.Controller.Describe(t.Context(), w.Farm, w.Site)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := browse(t, w, w.Token)
-	all := pages(w, d.Rollouts[0].ID)
-	all["target"] = "/farms/" + w.Farm + "/targets/" + strings.ReplaceAll(d.Places[0].Target.Name, "/", "%2F")
-	for _, theme := range []string{"light", "dark"} {
-		b.run(fmt.Sprintf("localStorage.setItem('theme', %q)", theme))
-		for name, path := range all {
+	d := demoOf(t)
+	b := browse(t, d.URL, d.Token)
+	for _, p := range d.pages() {
+		for _, theme := range []string{"light", "dark"} {
+			b.run(fmt.Sprintf("localStorage.setItem('theme', %q)", theme))
+			b.goTo(p.path)
 			for _, width := range []int64{390, 900, 1440} {
 				b.do(chromedp.EmulateViewport(width, 900))
-				b.goTo(path)
 				wide, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth`))
 				if err != nil || wide {
-					t.Errorf("%s at %d is wider than the window (%v)", name, width, err)
+					t.Errorf("%s at %d is wider than the window (%v)", p.name, width, err)
 				}
-				b.picture(fmt.Sprintf("%s-%d-%s", name, width, theme))
+				b.picture(fmt.Sprintf("%s-%d-%s", p.name, width, theme))
 			}
-			b.accessible(name + " " + theme)
+			b.accessible(p.name + " " + theme)
 		}
 	}
 }

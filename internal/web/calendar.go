@@ -73,7 +73,7 @@ func (almanac) Bars(f controller.IssuerForecast) (all []bar) {
 		most = max(most, d.Orders)
 	}
 	for i, d := range f.Days {
-		b := bar{X: float64(i) * wide / float64(len(f.Days)), W: 0.8 * wide / float64(len(f.Days)), H: 100 * float64(d.Orders) / float64(most), Orders: d.Orders, Day: d.Begins.UTC().Format("Jan 2")}
+		b := bar{X: float64(i) * wide / float64(len(f.Days)), W: 0.8 * wide / float64(len(f.Days)), H: 100 * float64(d.Orders) / float64(most), Orders: d.Orders, Waiting: d.Waiting, Used: int(100 * max(d.Used, d.DomainUsed)), Day: d.Begins.UTC().Format("Jan 2")}
 		switch {
 		case d.Waiting > 0 || d.Expired > 0 || d.Used >= 1:
 			b.Class = "full"
@@ -88,9 +88,19 @@ func (almanac) Bars(f controller.IssuerForecast) (all []bar) {
 
 // A bar is one day.
 type bar struct {
-	X, Y, W, H float64
-	Orders     int
-	Day, Class string
+	X, Y, W, H            float64
+	Orders, Waiting, Used int // Used: percent of the tightest limit
+	Day, Class            string
+}
+
+// Axis are days along the bars, evenly apart.
+func (almanac) Axis(f controller.IssuerForecast) (all []string) {
+	for i := range 4 {
+		if n := len(f.Days); n > 0 {
+			all = append(all, f.Days[i*(n-1)/3].Begins.UTC().Format("Jan 2"))
+		}
+	}
+	return all
 }
 
 // Busiest is how many orders the busiest day has.
@@ -99,4 +109,15 @@ func (almanac) Busiest(f controller.IssuerForecast) (most int) {
 		most = max(most, d.Orders)
 	}
 	return most
+}
+
+// Table is a line a day and issuer.
+func (a almanac) Table() [][]string {
+	all := [][]string{{"issuer", "day", "orders", "waiting", "expired", "used_percent"}}
+	for _, i := range a.Issuers {
+		for _, d := range i.Days {
+			all = append(all, []string{i.Issuer, d.Begins.UTC().Format(time.DateOnly), text(d.Orders), text(d.Waiting), text(d.Expired), text(int(100 * d.Used))})
+		}
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -32,7 +33,7 @@ func TestADay(t *testing.T) {
 	w.settled(t)
 	before := newestOf(t, w)
 	site, in := "/farms/lab/sites/"+w.Site, "/farms/lab/"
-	b := browse(t, w, w.Token)
+	b := browse(t, w.URL, w.Token)
 	b.sees("Every endpoint serves what it should")
 
 	canary := w.Nodes[0]
@@ -117,7 +118,10 @@ func newestOf(t *testing.T, w *world) farm.Version {
 func TestWhoMayWhat(t *testing.T) {
 	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 1}})
 	w.settled(t)
-	words := map[string]string{"farm": w.Farm, "site": w.Site, "node": w.Nodes[0].Name(), "rollout": w.rollout(t).ID, "target": w.rollout(t).Steps[0].Target}
+	words := map[string]string{"farm": w.Farm, "site": w.Site, "node": w.Nodes[0].Name(), "rollout": w.rollout(t).ID, "target": w.rollout(t).Steps[0].Target, "token": "doomed", "session": w.session(t)}
+	if _, _, err := w.Desk.Create(t.Context(), access.TokenAsk{Name: words["token"], Grants: []store.Grant{{Role: string(access.Viewer)}}}, access.Local("test")); err != nil {
+		t.Fatal(err)
+	}
 	callers := map[string]struct {
 		token string
 		role  access.Role
@@ -162,6 +166,16 @@ func TestWhoMayWhat(t *testing.T) {
 	if refused == 0 || told != refused {
 		t.Errorf("%d were refused, and the audit tells of %d", refused, told)
 	}
+}
+
+// session is a browser's that is logged in.
+func (w *world) session(t *testing.T) string {
+	t.Helper()
+	n := store.Session{Digest: "of a cookie", Via: access.ViaToken, Name: "ada", Begun: time.Now(), Expires: time.Now().Add(time.Hour), Seen: time.Now()}
+	if err := w.Desk.Store.Update(t.Context(), func(tx *store.Tx) error { return tx.AddSession(t.Context(), n) }); err != nil {
+		t.Fatal(err)
+	}
+	return access.SessionID(n)
 }
 
 func mayDo(role access.Role, p access.Permission) bool {

@@ -34,6 +34,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.problem(w, r, http.StatusConflict, sentence(refusal.Problem), refusal.Hint)
 		return
 	}
+	if refusal, ok := errors.AsType[*access.Refusal](err); ok {
+		s.problem(w, r, http.StatusConflict, sentence(refusal.Problem), sentence(refusal.Hint))
+		return
+	}
 	_, forbidden := errors.AsType[*access.Forbidden](err)
 	_, mistakes := errors.AsType[config.Mistakes](err)
 	_, conflict := errors.AsType[*store.Conflict](err)

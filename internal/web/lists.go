@@ -1,42 +1,18 @@
 package web
 
 import (
+	"net/url"
+
 	"github.com/certfarm/certfarm/internal/access"
-	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// fleet are the nodes of a farm.
-type fleet struct {
-	Nodes []controller.NodeTally `json:"nodes"`
-}
-
-// nodes are the machines, and how what is on them stands.
-func (s *server) nodes(q *question) (any, error) {
-	q.cli = "certfarm get nodes"
-	all, err := s.NodeTallies(q.ctx(), q.farm)
-	return fleet{all}, err
-}
-
-// Table is a line a node.
-func (f fleet) Table() [][]string {
-	all := [][]string{{"node", "address", "way", "held", "targets", "in_sync"}}
-	for _, n := range f.Nodes {
-		all = append(all, []string{n.Name, n.Address, n.Way, n.Held, text(n.Targets), text(n.Standings[farm.InSync])})
-	}
-	return all
-}
-
-// Kinds are the standings of a node's targets, what needs a person first.
-func (fleet) Kinds(n controller.NodeTally) (all []farm.Standing) {
-	for _, s := range farm.Standings {
-		if n.Standings[s] > 0 {
-			all = append(all, s)
-		}
-	}
-	return all
-}
+// How many targets a page shows that are not as they should be, and how many events.
+const (
+	driftedAtOnce = 100
+	eventsAtOnce  = 100
+)
 
 // drifted are the targets that serve something else than they should.
 type drifted struct {
@@ -46,8 +22,13 @@ type drifted struct {
 // drift is what does not serve what it should, and what is done about it.
 func (s *server) drift(q *question) (any, error) {
 	q.cli = "certfarm get targets"
-	all, err := s.Troubled(q.ctx(), q.farm, newest)
+	all, err := s.Troubled(q.ctx(), q.farm, driftedAtOnce)
 	return drifted{access.Keep(q.lens, all, func(p farm.Place) string { return p.Target.Site })}, err
+}
+
+// Restorable reports that a person may have a target brought back now.
+func (drifted) Restorable(p farm.Place) bool {
+	return !p.Foreign && (p.Drift != "" || p.Late != "") && p.Reach == farm.ReachUp
 }
 
 // Foreign reports that a target serves a valid certificate that is not ours.
@@ -62,21 +43,53 @@ func (d drifted) Table() [][]string {
 	return all
 }
 
-// journal are the newest lines of the journal that a filter lets through.
+// journal are lines of the journal that a filter lets through, newest first.
 type journal struct {
 	Site   string       `json:"-"`
-	Level  string       `json:"-"`
+	Level  string       `json:"-"` // and above
+	Before string       `json:"-"` // id
 	Events []farm.Event `json:"events"`
+	next   string       // id before which the next page begins; empty: there is none
 }
 
 // events are what has happened.
 func (s *server) events(q *question) (any, error) {
 	v := q.URL.Query()
-	j := journal{Site: v.Get("site"), Level: v.Get("level")}
-	q.cli = "certfarm events"
-	all, err := s.Events(q.ctx(), q.farm, store.EventQuery{Site: j.Site, Level: farm.Level(j.Level), Limit: newest, Newest: true})
+	j := journal{Site: v.Get("site"), Level: v.Get("level"), Before: v.Get("before")}
+	q.still = j.Before != ""
+	q.cli = "certfarm events --last " + text(eventsAtOnce)
+	for _, f := range []struct{ flag, is string }{{" --site ", j.Site}, {" --level ", j.Level}} {
+		if f.is != "" {
+			q.cli += f.flag + f.is
+		}
+	}
+	all, err := s.Events(q.ctx(), q.farm, store.EventQuery{Site: j.Site, Least: farm.Level(j.Level), Before: j.Before, Limit: eventsAtOnce, Newest: true})
+	if len(all) == eventsAtOnce {
+		j.next = all[len(all)-1].ID
+	}
 	j.Events = access.Keep(q.lens, all, func(e farm.Event) string { return e.Site })
 	return j, err
+}
+
+// Older is the query of the next page; empty: there is none.
+func (j journal) Older() string {
+	if j.next == "" {
+		return ""
+	}
+	return "?" + j.asked("before", j.next)
+}
+
+// Newest is the query of the first page.
+func (j journal) Newest() string { return "?" + j.asked("", "") }
+
+func (j journal) asked(name, value string) string {
+	v := url.Values{}
+	for n, is := range map[string]string{"site": j.Site, "level": j.Level, name: value} {
+		if is != "" {
+			v.Set(n, is)
+		}
+	}
+	return v.Encode()
 }
 
 // Table is a line an event.
@@ -88,5 +101,7 @@ func (j journal) Table() [][]string {
 	return all
 }
 
-// Levels are what the filter offers.
-func (journal) Levels() []farm.Level { return []farm.Level{farm.Info, farm.Warn, farm.Alarm} }
+// Levels are what the filter offers, and how it says them.
+func (journal) Levels() []look {
+	return []look{{Class: string(farm.Warn), Word: "warnings and alarms"}, {Class: string(farm.Alarm), Word: "alarms"}}
+}

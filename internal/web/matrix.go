@@ -66,9 +66,9 @@ func (l list) at(skip int) string {
 	return "?" + v.Encode()
 }
 
-// rows asks for a page of the matrix.
-func (s *server) rows(q *question, l *list) (controller.Matrix, error) {
-	m, err := s.Matrix(q.ctx(), q.farm, controller.MatrixAsk{Like: l.Find, Order: l.Order, Skip: l.Skip, Limit: rowsAtOnce, Sees: q.sees()})
+// rows asks for a page of the matrix; bare: without the targets.
+func (s *server) rows(q *question, l *list, bare bool) (controller.Matrix, error) {
+	m, err := s.Matrix(q.ctx(), q.farm, controller.MatrixAsk{Like: l.Find, Order: l.Order, Skip: l.Skip, Limit: rowsAtOnce, Sees: q.sees(), Bare: bare})
 	l.Total, l.Shown = m.Sites, len(m.Rows)
 	return m, err
 }
@@ -84,7 +84,7 @@ func (s *server) matrix(q *question) (any, error) {
 	q.cli = "certfarm get targets -o wide"
 	g := grid{list: listOf(q, store.ByName)}
 	var err error
-	g.Matrix, err = s.rows(q, &g.list)
+	g.Matrix, err = s.rows(q, &g.list, false)
 	return g, err
 }
 

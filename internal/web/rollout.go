@@ -8,19 +8,24 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// newest is how many rollouts and events a page shows.
-const newest = 100
+// newest is how many rollouts a page shows.
+const newest = 50
 
 // A history is a list of rollouts.
 type history struct {
+	Site     string         `json:"-"` // only of this one
 	Rollouts []farm.Rollout `json:"rollouts"`
 }
 
-// rollouts are the newest, of all sites.
+// rollouts are the newest, of all sites or of one.
 func (s *server) rollouts(q *question) (any, error) {
+	h := history{Site: q.URL.Query().Get("site")}
 	q.cli = "certfarm get rollouts"
-	all, err := s.Rollouts(q.ctx(), q.farm, "", newest)
-	return history{access.Keep(q.lens, all, func(r farm.Rollout) string { return r.Site })}, err
+	all, err := s.Rollouts(q.ctx(), q.farm, h.Site, newest)
+	for _, r := range access.Keep(q.lens, all, func(r farm.Rollout) string { return r.Site }) {
+		h.Rollouts = append(h.Rollouts, r.Shown())
+	}
+	return h, err
 }
 
 // Count is how many steps are in a state that is as good as they get.
@@ -45,25 +50,43 @@ func (h history) Table() [][]string {
 // A course is a rollout with what it waits for.
 type course struct {
 	farm.Rollout
-	Busy controller.Progress `json:"busy"`
+	Busy   controller.Progress `json:"busy"`
+	Frozen string              `json:"frozen,omitempty"` // who stopped all activations
 }
 
 // rollout is one rollout, its waves side by side.
 func (s *server) rollout(q *question) (any, error) {
-	r, err := s.Rollout(q.ctx(), q.farm, q.PathValue("rollout"))
+	c, err := s.course(q, q.PathValue("rollout"))
 	if err != nil {
 		return nil, err
 	}
-	q.title, q.cli = "Rollout of "+r.Site, "certfarm rollout status "+r.ID
-	c := course{Rollout: r}
-	if r.Outcome == farm.Running {
-		busy, err := s.Progress(q.ctx(), q.farm, r.Site)
-		if err != nil {
-			return nil, err
-		}
+	q.title, q.cli = "Rollout of "+c.Site, "certfarm rollout status "+c.ID
+	return c, nil
+}
+
+func (s *server) course(q *question, id string) (c course, err error) {
+	r, err := s.Rollout(q.ctx(), q.farm, id)
+	c.Rollout = r.Shown()
+	if err != nil || r.Outcome != farm.Running {
+		return c, err
+	}
+	if c.Frozen, err = s.Frozen(q.ctx(), q.farm); err != nil {
+		return c, err
+	}
+	busy, err := s.Progress(q.ctx(), q.farm, r.Site)
+	if err == nil {
 		c.Busy = busy[0]
 	}
-	return c, nil
+	return c, err
+}
+
+// Table is a line a step.
+func (c course) Table() [][]string {
+	all := [][]string{{"wave", "target", "state", "doing", "attempt", "staged", "activated", "verified", "error"}}
+	for _, s := range c.Steps {
+		all = append(all, []string{text(s.Wave + 1), s.Target, string(s.State), string(s.Doing), text(s.Attempt), stamp(s.Staged), stamp(s.Activated), stamp(s.Verified), s.Error})
+	}
+	return all
 }
 
 // Of are the steps of one wave.
@@ -104,6 +127,9 @@ func (course) Track(s farm.Step) []stage {
 	}
 	return all
 }
+
+// Later reports that a step waits, and when it goes on.
+func (course) Later(s farm.Step) bool { return s.Doing == "" && s.Again.After(time.Now()) }
 
 // Took is how long the rollout took, or has taken.
 func (c course) Took() string {

@@ -24,7 +24,7 @@ type lives struct {
 func (s *server) timeline(q *question) (any, error) {
 	q.cli = "certfarm get sites -o wide"
 	v := lives{list: listOf(q, store.ByExpiry)}
-	m, err := s.rows(q, &v.list)
+	m, err := s.rows(q, &v.list, true)
 	if err != nil {
 		return nil, err
 	}

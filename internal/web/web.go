@@ -51,6 +51,7 @@ type server struct {
 	version string
 	log     *slog.Logger
 	pages   map[string]*template.Template
+	recent  recent
 }
 
 // New returns the dashboard's handler. The gate finds out who asks; who is not known
@@ -151,23 +152,40 @@ type page struct {
 	Farms   []string
 	User    string
 	CSRF    string
-	Path    string // with its query: where the page refreshes itself
-	Live    string // where changes are told; empty: it does not follow
-	CLI     string // the command that gives the same
-	Tables  bool   // it can be had as CSV and JSON
-	Did     string // what the button that led here has done
+	Path    string   // with its query: where the page refreshes itself
+	Live    string   // where changes are told; empty: it does not follow
+	CLI     string   // the command that gives the same
+	Tables  []string // those on it, which can be had as CSV; the only one has no name
+	Did     string   // what the button that led here has done
 	Version string
 	Data    any
+
+	caller access.Caller
+}
+
+// May reports that the caller may do something here: what they may not is not offered.
+func (p page) May(what access.Permission) bool { return !p.caller.Scope(what, p.Farm).None() }
+
+// MayAll reports that they may do it everywhere.
+func (p page) MayAll(what access.Permission) bool { return p.caller.May(what, "") }
+
+// With is the page with a part of its data, for templates that show parts.
+func (p page) With(data any) page {
+	p.Data = data
+	return p
 }
 
 // As is the address of the same in another form, with all that the page was asked with.
-func (p page) As(form string) string {
+func (p page) As(form, table string) string {
 	u, err := url.ParseRequestURI(p.Path)
 	if err != nil {
 		return "?as=" + form
 	}
 	q := u.Query()
 	q.Set("as", form)
+	if table != "" {
+		q.Set("table", table)
+	}
 	q.Del("did")
 	return "?" + q.Encode()
 }
@@ -177,12 +195,13 @@ func (p page) As(form string) string {
 func (s *server) write(w http.ResponseWriter, r *http.Request, status int, file string, p page) {
 	caller, known := access.CallerOf(r.Context())
 	if known {
-		p.User, p.CSRF = caller.Name, s.gate.CSRF(r)
+		p.User, p.CSRF, p.caller = caller.Name, s.gate.CSRF(r), caller
+		p.Farms, _ = s.farms(r) // the way to other farms is no reason to fail
+		if p.Farm == "" && len(p.Farms) == 1 {
+			p.Farm = p.Farms[0]
+		}
 	}
 	p.Version, p.Path = s.version, r.URL.RequestURI()
-	if p.Farm != "" {
-		p.Farms, _ = s.farms(r) // the way to other farms is no reason to fail
-	}
 	var out bytes.Buffer
 	if err := s.pages[file].Execute(&out, p); err != nil {
 		s.log.Error("write a page", "page", file, "error", err)

@@ -49,22 +49,16 @@ func TestATableIsThatOfThePage(t *testing.T) {
 
 // Every page says what it has to say before any script runs.
 func TestEveryPageWithoutScript(t *testing.T) {
-	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 2}})
-	w.settled(t)
-	d, err := w.Controller.Describe(t.Context(), w.Farm, w.Site)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := pages(w, d.Rollouts[0].ID)
-	all["missing"] = "/farms/" + w.Farm + "/sites/none"
-	for name, path := range all {
+	d := demoOf(t)
+	w := &world{URL: d.URL}
+	for _, p := range append(d.pages(), sight{"missing", "/farms/" + d.Farm + "/sites/none"}) {
 		want := http.StatusOK
-		if name == "missing" {
+		if p.name == "missing" {
 			want = http.StatusNotFound
 		}
-		status, body := w.fetch(t, path, w.Token)
+		status, body := w.fetch(t, p.path, d.Token)
 		if status != want || !strings.Contains(body, "</html>") || !strings.Contains(body, "<h1>") {
-			t.Errorf("%s: %d\n%.600s", name, status, body)
+			t.Errorf("%s: %d\n%.600s", p.name, status, body)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package web
 
 import (
+	"cmp"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"html/template"
 	"net/url"
@@ -10,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
 // words are what templates may say.
@@ -21,9 +26,15 @@ var words = template.FuncMap{
 	"look":     lookOf,
 	"link":     farmPath,
 	"sentence": sentence,
+	"prose":    prose,
 	"plus":     func(a, b int) int { return a + b },
 
 	"count":     count,
+	"lines":     func(n int64) string { return count(int(n), "line") },
+	"grants":    grants,
+	"grant":     func(g store.Grant) string { return grants([]store.Grant{g}) },
+	"chain":     links,
+	"skew":      skew,
 	"standings": func() []farm.Standing { return farm.Standings },
 }
 
@@ -77,8 +88,24 @@ func count(n int, thing string) string {
 	return fmt.Sprint(n, " ", thing, "s")
 }
 
-// sentence begins a text with a capital, as a heading has it.
+// prose is a sentence in which what stands between backticks is a command.
+func prose(text string) template.HTML {
+	var b strings.Builder
+	for i, part := range strings.Split(sentence(text), "`") {
+		if part = template.HTMLEscapeString(part); i%2 == 1 {
+			part = "<code>" + part + "</code>"
+		}
+		b.WriteString(part)
+	}
+	return template.HTML(b.String()) // each part was escaped
+}
+
+// sentence begins a text with a capital, as a heading has it. What begins with a name
+// is left as it is.
 func sentence(text string) string {
+	if first, _, _ := strings.Cut(text, " "); strings.ContainsAny(first, "/@.") {
+		return text
+	}
 	r, n := utf8.DecodeRuneInString(text)
 	return string(unicode.ToUpper(r)) + text[n:]
 }
@@ -118,11 +145,25 @@ var looks = map[string]look{
 	string(farm.Gone):     {"idle", "–", "gone"},
 
 	"running":                   {"wait", "◐", "running"},
+	"paused":                    {"wait", "▮", "paused"},
 	string(farm.Done):           {"ok", "●", "done"},
 	string(farm.DonePartly):     {"wait", "◔", "done, but for some"},
 	string(farm.RolledBackPart): {"person", "■", "partly restored"},
 	string(farm.Superseded):     {"idle", "–", "superseded"},
 	string(farm.Halted):         {"person", "■", "halted"},
+
+	"begun":   {"idle", "◔", "begun"},
+	"refused": {"wait", "▲", "refused"},
+
+	"up":          {"ok", "●", "up"},
+	"joined":      {"wait", "◔", "joined, never heard of"},
+	"silent":      {"wait", "■", "silent"},
+	"banned":      {"idle", "–", "banned"},
+	"quarantined": {"person", "✱", "in quarantine"},
+	"none":        {"wait", "○", "no agent yet"},
+	"fenced":      {"ok", "●", "fenced"},
+	"conditional": {"idle", "◔", "conditional"},
+	"unfenced":    {"idle", "○", "unfenced"},
 
 	"info":    {"idle", "·", "info"},
 	"warning": {"wait", "▲", "warning"},
@@ -141,7 +182,7 @@ func lookOf(word any) look {
 // did is what a page says of the button that led to it.
 var did = map[string]string{
 	"renew":   "A new certificate is being ordered, as far as the CA's limits allow.",
-	"undo":    "The version before is being brought back.",
+	"undo":    "That version is being brought back.",
 	"verify":  "Every endpoint was asked just now.",
 	"pause":   "Nothing more is begun in this rollout.",
 	"resume":  "The rollout goes on.",
@@ -151,5 +192,43 @@ var did = map[string]string{
 	"thaw":    "Activations go on.",
 	"hold":    "Nothing is changed on that node.",
 	"release": "The node is changed again.",
+	"ask":     "The node was asked just now.",
+	"ask-all": "Every node was asked just now.",
+	"restore": "It is being brought back to what it should hold.",
+	"import":  "That certificate is the site's newest now, and is being rolled out.",
+	"revoke":  "The token opens nothing any more.",
+	"end":     "That browser is logged out.",
 	"apply":   "The farm.yaml is applied.",
+}
+
+// A link is one certificate of a chain.
+type link struct {
+	Subject, Issuer, Fingerprint string
+	NotAfter                     time.Time
+}
+
+// links are the certificates of a chain in PEM; what is none is left out.
+func links(chain []byte) (all []link) {
+	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			continue
+		}
+		all = append(all, link{named(c.Subject), named(c.Issuer), farm.Fingerprint(block.Bytes), c.NotAfter})
+	}
+	return all
+}
+
+// named is a name of X.500 in a few words; leaves often have none.
+func named(n pkix.Name) string { return cmp.Or(n.CommonName, n.String(), "no name of its own") }
+
+// skew is how a clock differs from ours, in words.
+func skew(d time.Duration) string {
+	switch {
+	case d.Abs() < 2*time.Second:
+		return "right"
+	case d > 0:
+		return largest(d) + " ahead"
+	}
+	return largest(-d) + " behind"
 }

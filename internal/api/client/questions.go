@@ -98,9 +98,14 @@ func (c *Client) Verify(ctx context.Context, farmName, site string) ([]controlle
 	return out.Targets, err
 }
 
-// Undo brings the version before the newest one back.
-func (c *Client) Undo(ctx context.Context, farmName, site string) error {
-	return told(ctx, c, ask{route: "undo", words: []string{farmName, site}})
+// Undo brings a version back, named by its id or the beginning of a leaf's fingerprint;
+// empty: the one before the newest.
+func (c *Client) Undo(ctx context.Context, farmName, site, to string) error {
+	q := url.Values{}
+	if to != "" {
+		q.Set("to", to)
+	}
+	return told(ctx, c, ask{route: "undo", words: []string{farmName, site}, query: q})
 }
 
 // Import makes a certificate from elsewhere the site's newest version.
@@ -146,6 +151,11 @@ func (c *Client) TestTarget(ctx context.Context, farmName, target string, reload
 	return answered[controller.TargetTest](ctx, c, ask{
 		route: "test-target", words: []string{farmName, target}, body: api.TargetTestAsk{Reload: reload},
 	})
+}
+
+// RestoreTarget brings a target back to what it should hold.
+func (c *Client) RestoreTarget(ctx context.Context, farmName, target string) error {
+	return told(ctx, c, ask{route: "restore-target", words: []string{farmName, target}})
 }
 
 // Retire forgets a target that is gone from farm.yaml.
