@@ -64,6 +64,16 @@ func TestDriftIsOnlyReportedWhereThePolicySaysSo(t *testing.T) {
 	if d := b.describe(); d.Sync != "drifted" || len(d.Attention) != 1 {
 		t.Errorf("%s: %v", d.Sync, d.Attention)
 	}
+
+	// A person's word restores it, and there is nothing to restore on the other.
+	drifted := b.describe().Places[1].Target.Name
+	refused(t, b.Controller.Restore(b.ctx, b.Farm, b.describe().Places[0].Target.Name, "somebody"), "what it should")
+	must(t, b.Controller.Hold(b.ctx, b.Farm, "web2", "somebody", true))
+	refused(t, b.Controller.Restore(b.ctx, b.Farm, drifted, "somebody"), "held by")
+	must(t, b.Controller.Hold(b.ctx, b.Farm, "web2", "somebody", false))
+	must(t, b.Controller.Restore(b.ctx, b.Farm, drifted, "somebody"))
+	b.ended(farm.Done, 2)
+	b.allServe(v1)
 }
 
 // A valid certificate that is not ours may be a person's night fix: it is
