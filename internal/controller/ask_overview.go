@@ -224,10 +224,7 @@ func attention(ctx context.Context, tx *store.Tx, farmName, site string, since t
 	if err != nil {
 		return a, err
 	}
-	a = Attention{Site: site, Why: p.Attention, Since: since, Ends: p.NotAfter, Next: p.Waits, Again: p.Again, Rollout: p.Rollout}
-	if a.Again.IsZero() {
-		a.Again = p.Retry
-	}
+	a = Attention{Site: site, Why: p.Attention, Since: since, Ends: p.NotAfter, Next: p.Waits, Again: p.next(), Rollout: p.Rollout}
 	if len(a.Why) == 0 && p.Waits != "" {
 		a.Why = []string{p.Waits}
 	}
@@ -238,14 +235,21 @@ func attention(ctx context.Context, tx *store.Tx, farmName, site string, since t
 	}
 	foreign := slices.ContainsFunc(places, func(p farm.Place) bool { return p.Standing() == farm.Stranger })
 	a.Urgent = waits || foreign || !p.NotAfter.IsZero() && tx.Now().After(p.NotAfter)
-	if a.Do = "decide"; !foreign || waits {
-		a.Do, err = remedy(ctx, tx, farmName, p, waits)
-	}
+	a.Do, err = remedy(ctx, tx, farmName, p, waits, foreign)
 	return a, err
 }
 
-// remedy is what a person can do about a site; waits: its rollout waits for them.
-func remedy(ctx context.Context, tx *store.Tx, farmName string, p Progress, waits bool) (string, error) {
+// next is when a site goes on by itself.
+func (p Progress) next() time.Time {
+	if p.Again.IsZero() {
+		return p.Retry
+	}
+	return p.Again
+}
+
+// remedy is what a person can do about a site; waits: its rollout waits for them;
+// foreign: a certificate that is not ours does.
+func remedy(ctx context.Context, tx *store.Tx, farmName string, p Progress, waits, foreign bool) (string, error) {
 	switch {
 	case waits:
 		r, err := tx.Rollout(ctx, farmName, p.Rollout)
@@ -253,6 +257,8 @@ func remedy(ctx context.Context, tx *store.Tx, farmName string, p Progress, wait
 			return Resume, err
 		}
 		return Approve, err
+	case foreign:
+		return "decide", nil
 	case p.Health == "degraded" && p.Rollout == "":
 		return "renew", nil
 	}

@@ -225,19 +225,20 @@ func wayBack(versions []farm.Version, now time.Time, site, to string) (string, e
 	if to == "" {
 		return back[1], nil
 	}
+	listed := "`certfarm describe site " + site + "` lists the versions"
 	for _, v := range versions {
 		if v.ID != to && !strings.HasPrefix(v.Leaf(), strings.ToLower(to)) {
 			continue
 		}
 		switch at := slices.Index(back, v.ID); {
 		case at == 0:
-			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " is the newest already", ""}
+			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " is the newest already", listed}
 		case at < 0:
-			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " cannot be brought back: it was withdrawn, was never everywhere, has ended, or its key was erased", "`certfarm describe site " + site + "` lists the versions"}
+			return "", &Refusal{"version " + farm.Short(v.Leaf()) + " cannot be brought back: it was withdrawn, was never everywhere, has ended, or its key was erased", listed}
 		}
 		return v.ID, nil
 	}
-	return "", &Refusal{"site " + site + " has no version " + to, "`certfarm describe site " + site + "` lists the versions"}
+	return "", &Refusal{"site " + site + " has no version " + to, listed}
 }
 
 // withdrawUpTo withdraws the good versions that are newer than one of them, which is
