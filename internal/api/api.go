@@ -55,9 +55,11 @@ func New(c Config) http.Handler {
 		s.guard, s.desk = access.NewGuard(c.Controller.Store, nil), access.Desk{Store: c.Controller.Store}
 		s.doorkeeper = audit.Doorkeeper{Book: audit.Book{Store: c.Controller.Store}, Log: s.log}
 	}
-	describe(s, mux)
+	if err := document(mux, describe(s, mux).OpenAPI()); err != nil {
+		s.log.Error("there is no page of the API", "error", err) // its test would have failed
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, problem(NotFound, "there is no route "+r.Method+" "+r.URL.Path, "the routes are in /api/openapi.json"))
+		writeProblem(w, problem(NotFound, "there is no route "+r.Method+" "+r.URL.Path, "the routes are listed at /api/docs"))
 	})
 	return mux
 }
