@@ -49,14 +49,19 @@ func (r Route) guard(s *server, a huma.API) func(huma.Context, func(huma.Context
 			s.doorkeeper.Refuse(ctx.Context(), ask, p.Status)
 			return
 		}
-		ended, err := s.doorkeeper.Begin(ctx.Context(), ask)
-		if err != nil {
-			_ = s.turnDown(a, ctx, r, err) // it is said; there is nothing to write down
-			return
-		}
-		next(huma.WithValue(ctx, askKey{}, asked{ask, safe(ctx, caller)}))
-		ended(ctx.Status())
+		s.once(a, ctx, r, caller, func(ctx huma.Context) { s.pass(a, ctx, r, ask, next) })
 	}
+}
+
+// pass does what is asked, and writes down who asked for it.
+func (s *server) pass(a huma.API, ctx huma.Context, r Route, ask audit.Ask, next func(huma.Context)) {
+	ended, err := s.doorkeeper.Begin(ctx.Context(), ask)
+	if err != nil {
+		_ = s.turnDown(a, ctx, r, err) // it is said; there is nothing to write down
+		return
+	}
+	next(huma.WithValue(ctx, askKey{}, asked{ask, safe(ctx, ask.Caller)}))
+	ended(ctx.Status())
 }
 
 // access is the route as package access knows routes.

@@ -105,9 +105,8 @@ func docsOf(spec *huma.OpenAPI) docPage {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		page.Schemas = append(page.Schemas, docSchema{name, fieldsOf(all[name])})
 	}
-	for _, kind := range Problems() {
-		status, title := statusOf(kind)
-		page.Problems = append(page.Problems, docProblem{Kind: kind, Title: title, Type: problemBase + kind, Status: status})
+	for _, k := range kinds() {
+		page.Problems = append(page.Problems, docProblem{Kind: k.name, Title: k.title, Type: problemBase + k.name, Status: k.status})
 	}
 	return page
 }
@@ -141,14 +140,16 @@ func (d *docRoute) describe(op *huma.Operation) {
 		}
 	}
 	for status, answer := range op.Responses {
-		for kind, m := range answer.Content {
-			switch {
-			case status == "default":
-			case kind == "text/event-stream":
-				d.Stream = true
-			default:
-				d.Answer = typeOf(m.Schema)
-			}
+		if status != "default" {
+			d.answers(answer)
+		}
+	}
+}
+
+func (d *docRoute) answers(r *huma.Response) {
+	for kind, m := range r.Content {
+		if d.Stream = kind == "text/event-stream"; !d.Stream {
+			d.Answer = typeOf(m.Schema)
 		}
 	}
 }

@@ -1,13 +1,19 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
 // About is what answers.
@@ -52,14 +58,46 @@ type FarmFile struct {
 	Frozen   string    `json:"frozen,omitempty" doc:"who froze the farm: nothing is activated"`
 }
 
-func (s *server) getFarm(ctx context.Context, in *InFarm) (f FarmFile, err error) {
+type getFarm struct {
+	InFarm
+	Has string `header:"If-None-Match" doc:"the ETag of what who asks has: 304 while it is still that"`
+}
+
+func (s *server) getFarm(ctx context.Context, in *getFarm) (*tagged[*FarmFile], error) {
 	r, err := s.FarmText(ctx, in.Farm)
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	f = FarmFile{Farm: r.Farm, Revision: r.Number, Text: string(r.Text), By: r.By, At: r.At}
-	f.Frozen, err = s.Frozen(ctx, in.Farm)
-	return f, err
+	f := &FarmFile{Farm: r.Farm, Revision: r.Number, Text: string(r.Text), By: r.By, At: r.At}
+	if f.Frozen, err = s.Frozen(ctx, in.Farm); err != nil {
+		return nil, err
+	}
+	out := &tagged[*FarmFile]{Status: http.StatusOK, ETag: farmTag(f.Revision, f.Frozen != ""), Body: f}
+	if has(in.Has, out.ETag) {
+		out.Status, out.Body = http.StatusNotModified, nil
+	}
+	return out, nil
+}
+
+// farmTag is the ETag of a farm at a revision.
+func farmTag(revision int64, frozen bool) string {
+	tag := strconv.FormatInt(revision, 10)
+	if frozen {
+		tag += frozenTag
+	}
+	return `"` + tag + `"`
+}
+
+const frozenTag = "-frozen" // what is applied does not depend on it
+
+// revisionOf is the revision in an If-Match; -1 matches none.
+func revisionOf(match string) int64 {
+	tag := strings.TrimSuffix(strings.Trim(strings.TrimSpace(match), `"`), frozenTag)
+	n, err := strconv.ParseInt(tag, 10, 64)
+	if err != nil || n < 1 {
+		return -1
+	}
+	return n
 }
 
 // PlanAsk is a farm.yaml to plan.
@@ -85,25 +123,45 @@ func (s *server) plan(ctx context.Context, in *planAsk) (controller.Plan, error)
 // ApplyAsk is a farm.yaml to apply.
 type ApplyAsk struct {
 	PlanAsk
-	Revision int64 `json:"revision" minimum:"0" doc:"the stored revision that the plan was made against; 0: none"`
+	Revision int64 `json:"revision,omitempty" minimum:"0" doc:"the stored revision that the plan was made against, if If-Match does not say; 0: none"`
 }
 
 type applyAsk struct {
 	InFarm
-	Body ApplyAsk
+	Match string `header:"If-Match" doc:"the ETag of the farm that the plan was made against: 412 if it is another by now"`
+	Body  ApplyAsk
 }
 
-func (s *server) apply(ctx context.Context, in *applyAsk) (controller.Plan, error) {
+func (s *server) apply(ctx context.Context, in *applyAsk) (*tagged[controller.Plan], error) {
 	parsed, err := s.Parse([]byte(in.Body.Text), in.Body.File)
 	if err != nil {
-		return controller.Plan{}, err
+		return nil, err
 	}
 	if err := sameFarm(parsed.Farm.Name, in.Farm); err != nil {
-		return controller.Plan{}, err
+		return nil, err
 	}
-	p, err := s.Apply(ctx, []byte(in.Body.Text), in.Body.File, by(ctx), in.Body.Revision)
+	was := in.Body.Revision
+	if in.Match != "" {
+		was = revisionOf(in.Match)
+	}
+	p, err := s.Apply(ctx, []byte(in.Body.Text), in.Body.File, by(ctx), was)
+	if c, ok := errors.AsType[*store.Conflict](err); ok {
+		return nil, s.overtaken(ctx, in, c, was)
+	}
 	p.Changes = list(p.Changes)
-	return p, err
+	return &tagged[controller.Plan]{Status: http.StatusOK, ETag: farmTag(p.Revision, false), Body: p}, err
+}
+
+// overtaken says who changed the farm meanwhile, and what.
+func (s *server) overtaken(ctx context.Context, in *applyAsk, c *store.Conflict, was int64) error {
+	p := s.problemOf(ctx, "apply", c)
+	if in.Match != "" {
+		p = problem(Precondition, c.Error(), "get the farm again, and plan against what it is now")
+		p.Conflict = &Changed{Revision: c.Revision, By: c.By, At: c.At}
+	}
+	var err error
+	p.Conflict.Changes, err = s.Since(ctx, in.Farm, was)
+	return cmp.Or[error](err, p)
 }
 
 func sameFarm(is, asked string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/plan"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -32,12 +34,19 @@ const (
 	Unauthorized = "unauthorized" // no token, or none that is known
 	Forbidden    = "forbidden"    // the token may not do that
 	TooMany      = "too-many"     // requests; Retry-After says when there may be more
+	Precondition = "precondition" // the farm is not the one that If-Match names any more
+	InFlight     = "in-flight"    // a request with the same Idempotency-Key is being answered
+	KeyReused    = "key-reused"   // another request had the same Idempotency-Key
+	ShownOnce    = "shown-once"   // the request was answered before, with what is shown once
 	Failed       = "failed"       // something went wrong on this side
 )
 
 // Problems lists every kind; docs/api.md tells of each.
-func Problems() []string {
-	return []string{NotFound, Conflict, Refused, Mistakes, Invalid, Unauthorized, Forbidden, TooMany, Failed}
+func Problems() (all []string) {
+	for _, k := range kinds() {
+		all = append(all, k.name)
+	}
+	return all
 }
 
 // A Problem is an error as the API tells it (RFC 9457).
@@ -57,6 +66,8 @@ type Changed struct {
 	Revision int64     `json:"revision"`
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
+
+	Changes []plan.Change `json:"changes,omitempty" doc:"what is another now than in the revision that was named"`
 }
 
 // A Fault is a part of a request that is not as described. It never holds what
@@ -80,32 +91,36 @@ func (p *Problem) GetStatus() int { return p.Status }
 // ContentType names problems as such; huma asks for it.
 func (p *Problem) ContentType(string) string { return problemJSON }
 
-// statusOf is the one table of kinds and statuses.
-func statusOf(kind string) (status int, title string) {
-	switch kind {
-	case NotFound:
-		return http.StatusNotFound, "There is no such thing"
-	case Conflict:
-		return http.StatusConflict, "The farm was changed meanwhile"
-	case Refused:
-		return http.StatusConflict, "This makes no sense now"
-	case Mistakes:
-		return http.StatusUnprocessableEntity, "farm.yaml has mistakes"
-	case Invalid:
-		return http.StatusUnprocessableEntity, "The request is not as described"
-	case Unauthorized:
-		return http.StatusUnauthorized, "Who asks?"
-	case Forbidden:
-		return http.StatusForbidden, "This token may not do that"
-	case TooMany:
-		return http.StatusTooManyRequests, "Not so many at once"
-	}
-	return http.StatusInternalServerError, "It failed"
+// A kind of problems has one status and one title.
+type kind struct {
+	name   string
+	status int
+	title  string
 }
 
-func problem(kind, detail, hint string) *Problem {
-	status, title := statusOf(kind)
-	return &Problem{Type: problemBase + kind, Title: title, Status: status, Detail: detail, Hint: hint}
+// kinds is the one table of kinds and statuses.
+func kinds() []kind {
+	return []kind{
+		{NotFound, http.StatusNotFound, "There is no such thing"},
+		{Conflict, http.StatusConflict, "The farm was changed meanwhile"},
+		{Refused, http.StatusConflict, "This makes no sense now"},
+		{Mistakes, http.StatusUnprocessableEntity, "farm.yaml has mistakes"},
+		{Invalid, http.StatusUnprocessableEntity, "The request is not as described"},
+		{Unauthorized, http.StatusUnauthorized, "Who asks?"},
+		{Forbidden, http.StatusForbidden, "This token may not do that"},
+		{TooMany, http.StatusTooManyRequests, "Not so many at once"},
+		{Precondition, http.StatusPreconditionFailed, "It is another by now"},
+		{InFlight, http.StatusConflict, "The same is being done"},
+		{KeyReused, http.StatusUnprocessableEntity, "The key stands for another request"},
+		{ShownOnce, http.StatusConflict, "It was done, and shown once"},
+		{Failed, http.StatusInternalServerError, "It failed"},
+	}
+}
+
+func problem(name, detail, hint string) *Problem {
+	all := kinds()
+	k := all[max(0, slices.IndexFunc(all, func(k kind) bool { return k.name == name }))]
+	return &Problem{Type: problemBase + k.name, Title: k.title, Status: k.status, Detail: detail, Hint: hint}
 }
 
 // problemOf tells an error to a caller. What it does not know is logged, too.
@@ -123,7 +138,7 @@ func (s *server) problemOf(ctx context.Context, route string, err error) *Proble
 	}
 	if c, ok := errors.AsType[*store.Conflict](err); ok {
 		p := problem(Conflict, c.Error(), "plan again to see what would change now")
-		p.Conflict = &Changed{c.Revision, c.By, c.At}
+		p.Conflict = &Changed{Revision: c.Revision, By: c.By, At: c.At}
 		return p
 	}
 	if r, ok := errors.AsType[*controller.Refusal](err); ok {
@@ -146,7 +161,7 @@ func (p *Problem) Err() error {
 	switch p.Kind() {
 	case Mistakes:
 		return p.Mistakes
-	case Conflict:
+	case Conflict, Precondition:
 		if p.Conflict != nil {
 			return &store.Conflict{Revision: p.Conflict.Revision, By: p.Conflict.By, At: p.Conflict.At}
 		}

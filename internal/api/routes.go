@@ -23,6 +23,7 @@ type Route struct {
 	Tag     string
 	Summary string
 	Body    int64 // the most bytes that may be sent; 0: maxBody
+	Once    bool  // its answer holds what is shown once: it is not kept for those who ask again
 
 	bind func(*server, huma.API, huma.Operation)
 }
@@ -45,9 +46,9 @@ func farmRoutes() []Route {
 		{ID: "about", Method: "GET", Path: "/v1/about", Needs: View, Object: Any, Tag: "farms", Summary: "What answers here", bind: answer((*server).about)},
 		{ID: "rekey", Method: "POST", Path: "/v1/rekey", Needs: Secrets, Object: Installation, Tag: "secrets", Summary: "Make a new master key and seal everything under it", bind: answer((*server).rekey)},
 		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Object: Any, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
-		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Object: Farm, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answer((*server).getFarm)},
+		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Object: Farm, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answerTagged((*server).getFarm)},
 		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Object: Farm, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
-		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Object: Farm, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answer((*server).apply)},
+		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Object: Farm, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answerTagged((*server).apply)},
 		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
 		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
 
@@ -125,7 +126,7 @@ func accessRoutes() []Route {
 		{ID: "list-audit", Method: "GET", Path: "/v1/audit", Needs: Access, Object: Installation, Tag: "access", Summary: "List who did what", bind: answer((*server).listAudit)},
 		{ID: "verify-audit", Method: "GET", Path: "/v1/audit/proof", Needs: Access, Object: Installation, Tag: "access", Summary: "Prove that no line of the audit was changed", bind: answer((*server).verifyAudit)},
 		{ID: "list-tokens", Method: "GET", Path: "/v1/tokens", Needs: Access, Object: Installation, Tag: "access", Summary: "List the API tokens", bind: answer((*server).listTokens)},
-		{ID: "create-token", Method: "POST", Path: "/v1/tokens", Needs: Access, Object: Installation, Fresh: true, Tag: "access", Summary: "Make an API token; it is shown once", bind: answer((*server).createToken)},
+		{ID: "create-token", Method: "POST", Path: "/v1/tokens", Needs: Access, Object: Installation, Fresh: true, Once: true, Tag: "access", Summary: "Make an API token; it is shown once", bind: answer((*server).createToken)},
 		{ID: "revoke-token", Method: "DELETE", Path: "/v1/tokens/{token}", Needs: Access, Object: Installation, Tag: "access", Summary: "Forget an API token: it opens nothing any more", bind: order((*server).revokeToken)},
 		{ID: "list-sessions", Method: "GET", Path: "/v1/sessions", Needs: Access, Object: Installation, Tag: "access", Summary: "List the browsers that are logged in", bind: answer((*server).listSessions)},
 		{ID: "end-session", Method: "DELETE", Path: "/v1/sessions/{session}", Needs: Access, Object: Installation, Tag: "access", Summary: "Log a browser out", bind: order((*server).endSession)},
@@ -163,6 +164,27 @@ func answer[I, O any](f func(*server, context.Context, *I) (O, error)) func(*ser
 			}
 			s.tell(ctx, op)
 			return &body[O]{out}, nil
+		})
+	}
+}
+
+// tagged is an answer with its ETag; with status 304 it has no body.
+type tagged[T any] struct {
+	Status int
+	ETag   string `header:"ETag"`
+	Body   T
+}
+
+// answerTagged binds a question to its route whose answer has an ETag.
+func answerTagged[I, O any](f func(*server, context.Context, *I) (*tagged[O], error)) func(*server, huma.API, huma.Operation) {
+	return func(s *server, a huma.API, op huma.Operation) {
+		huma.Register(a, op, func(ctx context.Context, in *I) (*tagged[O], error) {
+			out, err := f(s, ctx, in)
+			if err != nil {
+				return nil, s.problemOf(ctx, op.OperationID, err)
+			}
+			s.tell(ctx, op)
+			return out, nil
 		})
 	}
 }

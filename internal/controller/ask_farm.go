@@ -295,6 +295,30 @@ func (c *Controller) FarmText(ctx context.Context, name string) (r store.Revisio
 	return r, err
 }
 
+// Since lists what changed in a farm after one of its revisions, whoever did it; nothing
+// where that revision is not kept, or cannot be read any more.
+func (c *Controller) Since(ctx context.Context, farmName string, was int64) ([]plan.Change, error) {
+	var then, now farm.Farm
+	err := c.Store.View(ctx, func(tx *store.Tx) error {
+		all, err := tx.Revisions(ctx, farmName, 0)
+		at := slices.IndexFunc(all, func(r store.Revision) bool { return r.Number == was })
+		if err != nil || at < 0 {
+			return err
+		}
+		parsed, err := c.Parse(all[at].Text, "farm.yaml")
+		if err != nil {
+			return nil //nolint:nilerr // another Certfarm wrote it: what changed is not known then
+		}
+		then = parsed.Farm
+		now, err = tx.Farm(ctx, farmName)
+		return err
+	})
+	if err != nil || then.Name == "" {
+		return nil, err
+	}
+	return plan.Diff(then, now), nil
+}
+
 // Farms lists the farms.
 func (c *Controller) Farms(ctx context.Context) (names []string, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {

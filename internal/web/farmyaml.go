@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/certfarm/certfarm/internal/controller"
@@ -22,13 +23,22 @@ func (s *server) farmText(q *question) (any, error) {
 }
 
 // plan shows what an edited farm.yaml would change. A mistake in it is shown beside
-// the text, and nothing of it is lost.
+// the text, and nothing of it is lost; neither is what somebody else applied since the
+// text was opened.
 func (s *server) plan(q *question) (any, error) {
 	d := draft{Text: q.FormValue("text")}
+	began, _ := strconv.ParseInt(q.FormValue("revision"), 10, 64) // none: the text was not opened here
 	p, err := s.planOf(q, d.Text)
-	if d.Problem = said(err); d.Problem == "" {
-		d.Plan, d.Revision = &p, p.Revision
+	if d.Problem = said(err); d.Problem != "" {
+		d.Revision = began
+		return d, nil
 	}
+	d.Revision = p.Revision
+	if began > 0 && began != p.Revision {
+		d.Problem = fmt.Sprintf("Revision %d was applied while you edited revision %d. The plan of your text, which undoes what it changed, is shown when you ask again.", p.Revision, began)
+		return d, nil
+	}
+	d.Plan = &p
 	return d, nil
 }
 

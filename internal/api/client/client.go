@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -115,8 +116,25 @@ func (c *Client) request(ctx context.Context, a ask) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.route, err)
 	}
-	if in != nil {
+	c.head(req, a)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unanswered(ctx, err)
+	}
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
+	}
+	defer res.Body.Close()
+	return nil, problem(res)
+}
+
+// head sets the headers of a request.
+func (c *Client) head(req *http.Request, a ask) {
+	if a.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if req.Method == http.MethodPost { // net/http sends it again then, where an idle line was closed under it
+		req.Header.Set(api.KeyHeader, rand.Text())
 	}
 	for name, value := range a.head {
 		if value != "" {
@@ -128,15 +146,6 @@ func (c *Client) request(ctx context.Context, a ask) (*http.Response, error) {
 	} else {
 		req.Header.Set(api.ActorHeader, c.config.Actor)
 	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.unanswered(ctx, err)
-	}
-	if res.StatusCode < http.StatusBadRequest {
-		return res, nil
-	}
-	defer res.Body.Close()
-	return nil, problem(res)
 }
 
 // unanswered says why nothing came back.

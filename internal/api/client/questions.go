@@ -37,7 +37,11 @@ func (c *Client) Plan(ctx context.Context, farmName string, text []byte, file st
 // was.
 func (c *Client) Apply(ctx context.Context, farmName string, text []byte, file string, was int64) (controller.Plan, error) {
 	in := api.ApplyAsk{PlanAsk: api.PlanAsk{Text: string(text), File: file}, Revision: was}
-	return answered[controller.Plan](ctx, c, ask{route: "apply", words: []string{farmName}, body: in})
+	a := ask{route: "apply", words: []string{farmName}, body: in}
+	if was > 0 {
+		a.head = map[string]string{"If-Match": `"` + strconv.FormatInt(was, 10) + `"`}
+	}
+	return answered[controller.Plan](ctx, c, a)
 }
 
 // Freeze stops all activations of a farm, or lets them go on.
