@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -53,18 +54,20 @@ type door struct {
 	state  string
 	store  *store.Store
 	keys   *secret.Keyring
+	log    *bytes.Buffer // of everything, down to debug
 }
 
 // open serves a controller whose jobs nobody does.
 func open(t *testing.T, tcp bool, tokens string) door {
 	t.Helper()
-	d := door{state: shortDir(t), keys: secret.Fresh()}
+	d := door{state: shortDir(t), keys: secret.Fresh(), log: &bytes.Buffer{}}
 	s, err := store.Open(t.Context(), filepath.Join(d.state, "certfarm.db"), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.store = s
-	c, lines := controller.Real(s, d.keys, nil)
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c, lines := controller.Real(s, d.keys, log)
 	doors := api.Doors{Socket: filepath.Join(d.state, "certfarm.sock")}
 	if tcp {
 		file := filepath.Join(d.state, "tokens")
@@ -80,7 +83,8 @@ func open(t *testing.T, tcp bool, tokens string) door {
 			t.Fatal(err)
 		}
 	}
-	listening, err := api.Listen(api.New(api.Config{Controller: controller.New(c), Version: "test"}), doors)
+	doors.Log = log
+	listening, err := api.Listen(api.New(api.Config{Controller: controller.New(c), Version: "test", Log: log}), doors)
 	if err != nil {
 		t.Fatal(err)
 	}
