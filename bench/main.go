@@ -7,7 +7,7 @@
 // run, on the same machine and against the same peers, so that a slow machine
 // changes both. A figure that falls short is said and fails nothing.
 //
-//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|plan|preflight|responder|agents …]
+//	go run ./bench [-cpuprofile FILE] [-v] [issue|rollout|mass|idle|claim|plan|preflight|responder|agents|pages …]
 package main
 
 import (
@@ -38,6 +38,7 @@ var measurers = []measurer{
 	{"plan", measurePlan},
 	{"preflight", measurePreflight},
 	{"responder", measureResponder},
+	{"pages", measurePages},
 	{"agents", measureAgents},
 }
 

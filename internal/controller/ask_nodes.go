@@ -47,30 +47,43 @@ func (c *Controller) Targets(ctx context.Context, farmName, site string) (all []
 	return all, err
 }
 
-// Nodes lists the farm's nodes by name.
+// Nodes lists the farm's nodes by name. It reads no target but those that are not as
+// they should be.
 func (c *Controller) Nodes(ctx context.Context, farmName string) (all []NodeStatus, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		f, err := tx.Farm(ctx, farmName)
-		if err != nil {
-			return err
-		}
-		on, err := targets(ctx, tx, farmName, "")
-		if err != nil {
+		f := farm.Farm{Name: farmName}
+		if f.Nodes, err = tx.Nodes(ctx, farmName); err != nil {
 			return err
 		}
 		agents, err := c.agentStatuses(ctx, tx, f)
 		if err != nil {
 			return err
 		}
-		for _, n := range f.Nodes {
-			s := nodeStatus(n, on)
-			s.Agent = agents[n.Name]
-			if s.Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
+		at := map[string]*NodeStatus{}
+		all = make([]NodeStatus, len(f.Nodes))
+		for i, n := range f.Nodes {
+			all[i] = NodeStatus{Name: n.Name, Address: n.Address, Labels: n.Labels, Reach: reachWord(farm.ReachUnknown), Agent: agents[n.Name]}
+			if all[i].Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
 				return err
 			}
-			all = append(all, s)
+			at[n.Name] = &all[i]
 		}
-		return nil
+		tallies, err := tx.Tallies(ctx, farmName, true)
+		if err != nil {
+			return err
+		}
+		for _, t := range tallies {
+			if s := at[t.Node]; s != nil {
+				s.count(t)
+			}
+		}
+		places, err := tx.PlacesIn(ctx, farmName, troubled, 0)
+		for _, p := range places {
+			if s := at[p.Target.Node]; s != nil {
+				s.add(p.Reach, p.Trouble())
+			}
+		}
+		return err
 	})
 	return all, err
 }
@@ -148,23 +161,25 @@ func reachWord(r farm.Reach) string {
 	return string(r)
 }
 
-func nodeStatus(n farm.Node, on []TargetStatus) NodeStatus {
-	worse := []string{"unknown", "up", "serves", "down"}
-	s := NodeStatus{Name: n.Name, Address: n.Address, Labels: n.Labels, Reach: worse[0]}
-	for _, t := range on {
-		if t.Node != n.Name || t.Sync == "released" {
-			continue
-		}
-		s.Targets++
-		if t.Sync == "in-sync" {
-			s.InStep++
-		}
-		if slices.Index(worse, t.Reach) > slices.Index(worse, s.Reach) {
-			s.Reach = t.Reach
-		}
-		if t.Trouble != "" {
-			s.Trouble = append(s.Trouble, t.Trouble)
-		}
+// count counts some of a node's targets in.
+func (s *NodeStatus) count(t store.Tally) {
+	switch t.Standing {
+	case farm.Released:
+		return
+	case farm.InSync:
+		s.InStep += t.Targets
+		s.add(farm.ReachUp, "")
 	}
-	return s
+	s.Targets += t.Targets
+}
+
+// add keeps the worst reach of a node's targets, and what troubles them.
+func (s *NodeStatus) add(r farm.Reach, trouble string) {
+	worse := []string{reachWord(farm.ReachUnknown), reachWord(farm.ReachUp), reachWord(farm.ReachHalf), reachWord(farm.ReachDown)}
+	if slices.Index(worse, reachWord(r)) > slices.Index(worse, s.Reach) {
+		s.Reach = reachWord(r)
+	}
+	if trouble != "" {
+		s.Trouble = append(s.Trouble, trouble)
+	}
 }

@@ -139,8 +139,9 @@ func (o *Overview) busy(ctx context.Context, tx *store.Tx) error {
 // A roll is sites that ask for attention, each once, with the earliest time since
 // when that is known.
 type roll struct {
-	sites []string
-	since map[string]time.Time
+	sites   []string
+	since   map[string]time.Time
+	foreign map[string]bool // a target of the site serves a certificate that is not ours
 }
 
 func (r *roll) add(site string, at time.Time) {
@@ -157,7 +158,7 @@ func (r *roll) add(site string, at time.Time) {
 // attend tells of the sites that fail, or whose targets are not as they should be,
 // or whose rollout waits for a person.
 func (o *Overview) attend(ctx context.Context, tx *store.Tx) error {
-	r := roll{since: map[string]time.Time{}}
+	r := roll{since: map[string]time.Time{}, foreign: map[string]bool{}}
 	if err := o.call(ctx, tx, &r); err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func (o *Overview) attend(ctx context.Context, tx *store.Tx) error {
 			o.More = true
 			break
 		}
-		a, err := attention(ctx, tx, o.Farm, site, r.since[site])
+		a, err := attention(ctx, tx, o.Farm, site, r)
 		if err := unlessGone(err); err != nil {
 			return err
 		}
@@ -203,6 +204,7 @@ func (o *Overview) call(ctx context.Context, tx *store.Tx, r *roll) error {
 	places, err := tx.PlacesIn(ctx, o.Farm, troubled, targets)
 	for _, p := range places {
 		r.add(p.Target.Site, p.Since)
+		r.foreign[p.Target.Site] = r.foreign[p.Target.Site] || p.Standing() == farm.Stranger
 	}
 	o.More = o.More || len(places) == overviewPlaces
 	return err
@@ -219,23 +221,18 @@ func pressing(a, b Attention) int {
 	return a.Ends.Compare(b.Ends)
 }
 
-func attention(ctx context.Context, tx *store.Tx, farmName, site string, since time.Time) (a Attention, err error) {
+func attention(ctx context.Context, tx *store.Tx, farmName, site string, r roll) (a Attention, err error) {
 	p, err := progress(ctx, tx, farmName, site)
 	if err != nil {
 		return a, err
 	}
-	a = Attention{Site: site, Why: p.Attention, Since: since, Ends: p.NotAfter, Next: p.Waits, Again: p.next(), Rollout: p.Rollout}
+	a = Attention{Site: site, Why: p.Attention, Since: r.since[site], Ends: p.NotAfter, Next: p.Waits, Again: p.next(), Rollout: p.Rollout}
 	if len(a.Why) == 0 && p.Waits != "" {
 		a.Why = []string{p.Waits}
 	}
 	waits := p.Rollout != "" && p.Waits != "" && p.Again.IsZero()
-	places, err := tx.Places(ctx, farmName, site)
-	if err != nil {
-		return a, err
-	}
-	foreign := slices.ContainsFunc(places, func(p farm.Place) bool { return p.Standing() == farm.Stranger })
-	a.Urgent = waits || foreign || !p.NotAfter.IsZero() && tx.Now().After(p.NotAfter)
-	a.Do, err = remedy(ctx, tx, farmName, p, waits, foreign)
+	a.Urgent = waits || r.foreign[site] || !p.NotAfter.IsZero() && tx.Now().After(p.NotAfter)
+	a.Do, err = remedy(ctx, tx, farmName, p, waits, r.foreign[site])
 	return a, err
 }
 

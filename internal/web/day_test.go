@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"errors"
 	"net/url"
 	"os"
 	"slices"
@@ -26,12 +27,17 @@ func (b *tab) press(action string) {
 }
 
 // An operator's day: a canary fails while they watch, the next try succeeds, the
-// version before is brought back, farm.yaml is changed, the farm is frozen.
+// version before is brought back, farm.yaml is changed, a wave is approved, drift is
+// healed, the farm is frozen.
 func TestADay(t *testing.T) {
 	policy := lab.LabPolicy()
 	w := worldOf(t, lab.Options{Layout: lab.Layout{Nodes: 3}, File: lab.FarmFile{Policy: policy}})
 	w.settled(t)
 	before := newestOf(t, w)
+	old, err := os.ReadFile(w.Nodes[1].Path(lab.DefaultPEM))
+	if err != nil {
+		t.Fatal(err)
+	}
 	site, in := "/farms/lab/sites/"+w.Site, "/farms/lab/"
 	b := browse(t, w.URL, w.Token)
 	b.sees("Every endpoint serves what it should")
@@ -60,6 +66,7 @@ func TestADay(t *testing.T) {
 	})
 	b.sees("healthy")
 
+	b.goTo(site) // where each version has its way back
 	b.press("/undo")
 	w.until(t, "the version before is back", func(d controller.SiteDetail) bool {
 		return d.Rollout == "" && d.InStep == 3 && d.Version == before.Leaf()
@@ -69,7 +76,8 @@ func TestADay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.Replace(string(text), "soak: 1s", "soak: 2s", 1)
+	edited := strings.Replace(string(text), "soak: 1s", "soak: 2s\n      waves: [{name: the rest, match: {pool: web}, approve: true}]", 1)
+	edited = strings.Replace(edited, "drift: heal", "drift: report", 1)
 	if edited == string(text) {
 		t.Fatal("the lab's farm.yaml has no soak: 1s")
 	}
@@ -82,6 +90,8 @@ func TestADay(t *testing.T) {
 	b.do(chromedp.SetValue("#text", strings.Replace(edited, "nodes:", "noodles:", 1)))
 	b.press("/farm/plan")
 	b.sees("noodles") // what was written is not lost
+	w.approved(t, b)
+	w.healed(t, b, old)
 
 	b.goTo(in)
 	b.press("/freeze")
@@ -92,6 +102,40 @@ func TestADay(t *testing.T) {
 	b.sees("revision 2 applied")
 	b.press("/logout")
 	b.sees("API token")
+}
+
+// approved renews, and approves the wave that waits on the site's page.
+func (w *world) approved(t *testing.T, b *tab) {
+	t.Helper()
+	was := newestOf(t, w)
+	b.goTo("/farms/lab/sites/" + w.Site)
+	b.press("/renew")
+	b.sees("Approve this wave")
+	b.press("/approve")
+	b.sees("It may go on")
+	w.until(t, "the approved version is everywhere", func(d controller.SiteDetail) bool {
+		return d.Rollout == "" && d.InStep == 3 && d.Version != was.Leaf()
+	})
+}
+
+// healed puts an older certificate on a node behind everybody's back, sees it told of,
+// and has it restored.
+func (w *world) healed(t *testing.T, b *tab, old []byte) {
+	t.Helper()
+	node := w.Nodes[1]
+	if err := os.WriteFile(node.Path(lab.DefaultPEM), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(node.Set(lab.Fault{Kind: lab.Down}), node.Clear()); err != nil { // it reads its files anew
+		t.Fatal(err)
+	}
+	b.goTo("/farms/lab/drift")
+	b.sees("1 target not as it should be")
+	b.sees("drifted")
+	b.press("/restore")
+	b.sees("It is being brought back")
+	w.until(t, "the drift is healed", func(d controller.SiteDetail) bool { return d.Rollout == "" && d.InStep == 3 && d.Sync == "in-sync" })
+	b.sees("Nothing drifts")
 }
 
 // rollout is the newest of the lab's site.
