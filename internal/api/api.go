@@ -6,9 +6,11 @@
 //	programs ───────┘ https, or http on loopback: a bearer token (package access)
 //
 // Its invariants: every route stands in one table with the permission that it
-// needs and the object that it is about; no answer holds a secret, a key, or what a caller sent as one; errors
-// become problems (RFC 9457) in one place, and package client turns them back
-// into the same Go types.
+// needs and the object that it is about; no answer holds a secret, or what a caller
+// sent as one, but for a token that was just made, and a key leaves by the two routes
+// that need KeyExport alone, once the audit has it; a POST with an Idempotency-Key is
+// done once; errors become problems (RFC 9457) in one place, and package client turns
+// them back into the same Go types.
 package api
 
 import (
