@@ -57,7 +57,7 @@ certfarm serve --agents :8404`,
 	f.StringVar(&s.cert, "tls-cert", "", "PEM file of the certificate for --listen; needed unless it is loopback. Read again when it changes; until it is there a placeholder is served")
 	f.StringVar(&s.key, "tls-key", "", "PEM file of its key (default: the file of the certificate)")
 	f.StringVar(&s.agents, "agents", "", "TCP address for the agents of nodes: :8404")
-	f.StringArrayVar(&s.auditTo, "audit-to", nil, "where each line of the audit is sent, with its hash: syslog+tls://HOST:PORT, syslog+tcp, syslog+udp, or https://…; may be repeated")
+	f.StringArrayVar(&s.auditTo, "audit-to", nil, "where each line of the audit is sent, with its hash: syslog+tls://HOST:PORT, syslog+tcp, syslog+udp, otlp+https://HOST:4318 (a collector), or https://…; may be repeated")
 	f.StringVar(&s.auditKey, "audit-key-file", "", "file with the key that signs what --audit-to sends over HTTP")
 	f.StringVar(&s.otlp, "otlp-endpoint", "", "collector for traces of rollouts, OTLP over HTTP: http://127.0.0.1:4318 (default: $OTEL_EXPORTER_OTLP_ENDPOINT, or no traces)")
 	f.StringVar(&s.logFormat, "log-format", "", "how the log is written: text or json (default: text, or json with --json)")

@@ -14,7 +14,7 @@ import (
 )
 
 // auditWays are how the audit may be sent away.
-var auditWays = []string{"https", "http", "syslog+tls", "syslog+tcp", "syslog+udp"}
+var auditWays = []string{"https", "http", "syslog+tls", "syslog+tcp", "syslog+udp", "otlp+https", "otlp+http"}
 
 // senders carry the audit to where it is to go, each by itself.
 func (s serving) senders(st *store.Store, log *slog.Logger) (all []func(context.Context) error, err error) {

@@ -64,7 +64,7 @@ func (s serving) tracer(ctx context.Context, log *slog.Logger) (*trace.Tracer, e
 	}
 	t, err := trace.New(ctx, trace.Config{Endpoint: s.otlp, Version: version()})
 	if err != nil {
-		return nil, hinted(err, "for example --otlp-endpoint http://127.0.0.1:4318")
+		return nil, usage("for example --otlp-endpoint http://127.0.0.1:4318", "%w", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
 	return t, nil

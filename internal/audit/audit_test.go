@@ -18,6 +18,9 @@ import (
 	"sync"
 	"testing"
 
+	collector "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/audit"
 	"github.com/certfarm/certfarm/internal/farm"
@@ -215,6 +218,44 @@ func TestSend(t *testing.T) {
 	}
 	if len(got) != 4 || !strings.Contains(got[0], "one") || !strings.Contains(got[3], "four") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestSendToACollector(t *testing.T) {
+	b, _ := book(t)
+	var got collector.ExportLogsServiceRequest
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = proto.Unmarshal(body, &got)
+		}
+		if err != nil || r.URL.Path != "/base/v1/logs" || r.Header.Get("Content-Type") != "application/x-protobuf" {
+			t.Errorf("%s %s: %v", r.URL.Path, r.Header, err)
+		}
+	}))
+	defer server.Close()
+	to, err := url.Parse("otlp+" + server.URL + "/base/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, "renew", "undo")
+	s := audit.Sender{Book: b, To: to, HTTP: server.Client(), Log: slog.New(slog.DiscardHandler)}
+	if n, err := s.Send(t.Context()); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	lines, err := b.Lines(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := got.GetResourceLogs()[0].GetScopeLogs()[0].GetLogRecords()
+	for i, r := range records {
+		var l audit.Line
+		if err := json.Unmarshal([]byte(r.GetBody().GetStringValue()), &l); err != nil || l.Hash != lines[i].Hash || r.GetTimeUnixNano() == 0 {
+			t.Errorf("%v %v", r, err)
+		}
+	}
+	if len(records) != 2 {
+		t.Errorf("%d records", len(records))
 	}
 }
 

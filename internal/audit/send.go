@@ -26,7 +26,7 @@ import (
 // least once. Where it had come to is in the store, for each place that is sent to.
 type Sender struct {
 	Book Book
-	To   *url.URL    // syslog+udp://, syslog+tcp://, syslog+tls:// (RFC 5424), https:// or, on loopback, http://
+	To   *url.URL    // syslog+udp://, syslog+tcp://, syslog+tls:// (RFC 5424), otlp+https://, otlp+http:// (a collector), https:// or, on loopback, http://
 	Key  farm.Secret // signs what goes over HTTP; may be empty
 	HTTP *http.Client
 	Log  *slog.Logger
@@ -96,28 +96,30 @@ func (s Sender) Send(ctx context.Context) (n int, err error) {
 func (s Sender) carry(ctx context.Context, lines []Line) error {
 	switch s.To.Scheme {
 	case "https", "http":
-		return s.post(ctx, lines)
+		var body bytes.Buffer
+		for _, l := range lines {
+			if err := json.NewEncoder(&body).Encode(l); err != nil {
+				return err
+			}
+		}
+		return s.post(ctx, s.To.String(), "application/jsonl", body.Bytes())
+	case "otlp+https", "otlp+http":
+		return s.otlp(ctx, lines)
 	}
 	return s.syslog(ctx, lines)
 }
 
-// post sends lines as JSON, a line each, signed as webhooks are.
-func (s Sender) post(ctx context.Context, lines []Line) error {
-	var body bytes.Buffer
-	for _, l := range lines {
-		if err := json.NewEncoder(&body).Encode(l); err != nil {
-			return err
-		}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.To.String(), bytes.NewReader(body.Bytes()))
+// post sends a body, signed as webhooks are.
+func (s Sender) post(ctx context.Context, to, kind string, body []byte) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Content-Type", "application/jsonl")
+	r.Header.Set("Content-Type", kind)
 	if key := s.Key.Reveal(); len(key) > 0 {
 		at := strconv.FormatInt(time.Now().Unix(), 10)
 		m := hmac.New(sha256.New, key)
-		fmt.Fprintf(m, "%s.%s", at, body.Bytes())
+		fmt.Fprintf(m, "%s.%s", at, body)
 		r.Header.Set("Certfarm-Signature", "t="+at+",v1="+hex.EncodeToString(m.Sum(nil)))
 	}
 	res, err := s.HTTP.Do(r)
@@ -178,5 +180,5 @@ func (s Sender) dial(ctx context.Context) (net.Conn, error) {
 		t := tls.Dialer{NetDialer: &d, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
 		return t.DialContext(ctx, "tcp", s.To.Host)
 	}
-	return nil, fmt.Errorf("%s is no way to send the audit: use syslog+udp, syslog+tcp, syslog+tls or https", s.To.Scheme)
+	return nil, fmt.Errorf("%s is no way to send the audit: use syslog+udp, syslog+tcp, syslog+tls, otlp+https or https", s.To.Scheme)
 }

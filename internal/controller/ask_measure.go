@@ -137,12 +137,12 @@ func (f *FarmMeasure) read(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	f.Frozen = frozen != ""
-	for _, part := range []func(context.Context, *store.Tx) error{f.certificates, f.targets, f.rollouts, f.limits, f.jobs} {
+	for _, part := range []func(context.Context, *store.Tx) error{f.certificates, f.rollouts, f.limits, f.jobs} {
 		if err := part(ctx, tx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.targets(ctx, tx, measuredPlaces)
 }
 
 func (f *FarmMeasure) certificates(ctx context.Context, tx *store.Tx) error {
@@ -183,7 +183,9 @@ func plannedOf(site string, cert farm.Certificate, leaf string, notBefore, notAf
 	return notAfter.Add(-renew.Before(site, notAfter.Sub(notBefore)))
 }
 
-func (f *FarmMeasure) targets(ctx context.Context, tx *store.Tx) (err error) {
+// targets counts the targets, and reads them, or most of those that are not as they
+// should be.
+func (f *FarmMeasure) targets(ctx context.Context, tx *store.Tx, most int) (err error) {
 	if f.Targets, err = tx.Tallies(ctx, f.Farm, true); err != nil {
 		return err
 	}
@@ -192,10 +194,10 @@ func (f *FarmMeasure) targets(ctx context.Context, tx *store.Tx) (err error) {
 		targets += t.Targets
 	}
 	standings := untoward
-	if f.Whole = targets <= measuredPlaces; f.Whole {
+	if f.Whole = targets <= most; f.Whole {
 		standings = farm.Standings
 	}
-	f.Places, err = tx.PlacesIn(ctx, f.Farm, standings, measuredPlaces)
+	f.Places, err = tx.PlacesIn(ctx, f.Farm, standings, most)
 	f.Places = slices.DeleteFunc(f.Places, func(p farm.Place) bool { return p.Released })
 	return err
 }

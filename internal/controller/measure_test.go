@@ -71,26 +71,33 @@ func TestMeasure(t *testing.T) {
 // are not as they should be.
 func TestAMeasureIsBounded(t *testing.T) {
 	t.Parallel()
+	const most = 5
 	q := newQueue(t, farm.Limits{}, 1)
-	q.update(func(ctx context.Context, tx *store.Tx) error {
-		for i := range measuredPlaces {
-			p := farm.Place{Farm: "shop", Target: farm.Target{Name: fmt.Sprintf("t%05d", i), Site: "s0", Node: "n"}, Desired: []string{"v"}, Looked: q.now}
-			if i == 7 {
-				p.Drift = "something else"
-			}
-			if err := tx.PutPlace(ctx, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if f := q.measure(); !f.Whole || len(f.Places) != measuredPlaces {
+	put := func(n int, drift string) {
+		q.update(func(ctx context.Context, tx *store.Tx) error {
+			target := farm.Target{Name: fmt.Sprint("t", n), Site: "s0", Node: "n"}
+			return tx.PutPlace(ctx, farm.Place{Farm: "shop", Target: target, Desired: []string{"v"}, Looked: q.now, Drift: drift})
+		})
+	}
+	measure := func() FarmMeasure {
+		f := FarmMeasure{Farm: "shop"}
+		q.update(func(ctx context.Context, tx *store.Tx) error { return f.targets(ctx, tx, most) })
+		return f
+	}
+	for n := range most {
+		put(n, "")
+	}
+	if f := measure(); !f.Whole || len(f.Places) != most {
 		t.Errorf("%t, %d places", f.Whole, len(f.Places))
 	}
-	q.update(func(ctx context.Context, tx *store.Tx) error {
-		return tx.PutPlace(ctx, farm.Place{Farm: "shop", Target: farm.Target{Name: "one more", Site: "s0"}, Desired: []string{"v"}, Looked: q.now})
-	})
-	if f := q.measure(); f.Whole || len(f.Places) != 1 || f.Places[0].Target.Name != "t00007" {
+	put(most, "something else")
+	if f := measure(); f.Whole || len(f.Places) != 1 || f.Places[0].Target.Name != "t5" {
+		t.Errorf("%t, %d places", f.Whole, len(f.Places))
+	}
+	for n := range 2 * most {
+		put(n, "something else")
+	}
+	if f := measure(); f.Whole || len(f.Places) != most {
 		t.Errorf("%t, %d places", f.Whole, len(f.Places))
 	}
 }
