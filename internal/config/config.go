@@ -22,6 +22,7 @@ import (
 type Vocabulary struct {
 	Kinds         map[string]Kind     // of targets, by name
 	DNS           map[string]Provider // of TXT records, by name
+	Receivers     map[string]Provider // kinds of receivers of notifications, by name
 	StartTLS      []string            // protocols that a probe can upgrade; none: starttls is refused
 	InlineSecrets bool                // `{file: …}` and `{env: …}` may stand in place: `run --once -f` and `lab` only
 	// Impossible says why the windows of a site leave its certificates no way to be
@@ -58,7 +59,8 @@ type Kind struct {
 	Places func(canonical []byte) []string
 }
 
-// A Provider is one way to write TXT records, as far as farm.yaml goes.
+// A Provider is one way to write TXT records, or to tell people, as far as farm.yaml
+// goes.
 type Provider struct {
 	Options []string // names of the options, for suggestions
 	Secrets []string // names of the settings that are secret

@@ -54,6 +54,7 @@ func (c *resolver) resolve() farm.Farm {
 	}
 	slices.SortFunc(c.whole.Sites, func(a, b farm.Site) int { return strings.Compare(a.Name, b.Name) })
 	c.usedWaves()
+	c.notifications()
 	return c.whole
 }
 

@@ -123,7 +123,7 @@ func (c *resolver) over(d draft, w *policy) draft {
 		d.Waves = c.waves(w)
 	}
 	if w.Window != nil {
-		d.Windows = c.windows(w.at, w.Window)
+		d.Windows = c.windows(w.at.field("window"), w.Window)
 	}
 	d.Drift = farm.Drift(orElse(w.Drift, string(d.Drift)))
 	return d
@@ -167,7 +167,7 @@ func (c *resolver) waves(w *policy) []farm.WaveSpec {
 	return all
 }
 
-// windows reads the times of the week.
+// windows reads the times of the week of the list at a place.
 func (c *resolver) windows(at *place, said list) []farm.Window {
 	var all []farm.Window
 	for i, text := range said {
@@ -176,7 +176,7 @@ func (c *resolver) windows(at *place, said list) []farm.Window {
 		}
 		got, problem, hint := parseWindow(text)
 		if problem != "" {
-			c.say(at.field("window").item(i), problem, hint)
+			c.say(at.item(i), problem, hint)
 		}
 		all = append(all, got)
 	}

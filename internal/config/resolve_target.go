@@ -85,7 +85,7 @@ func (c *resolver) tooMany(w target) bool {
 
 // paced gives targets their own window, deadline and lag.
 func (c *resolver) paced(w target, all []farm.Target) []farm.Target {
-	windows := c.windows(w.at, w.Window)
+	windows := c.windows(w.at.field("window"), w.Window)
 	for i := range all {
 		all[i].Windows = windows
 		if w.Deadline != nil {

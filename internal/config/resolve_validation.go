@@ -281,12 +281,7 @@ func (c *resolver) writers() {
 		if w.Silent != nil {
 			got.Silent = time.Duration(*w.Silent)
 		}
-		for s, ref := range w.Secrets {
-			if got.Secrets == nil {
-				got.Secrets = map[string]farm.SecretRef{}
-			}
-			got.Secrets[s] = farm.SecretRef(ref)
-		}
+		got.Secrets = references(w.Secrets)
 		got.Options = c.provider(w, got)
 		c.whole.DNS = append(c.whole.DNS, got)
 	}
@@ -304,15 +299,32 @@ func (c *resolver) provider(w dnsWriter, got farm.DNS) []byte {
 			cmp.Or(didYouMean(got.Provider, slices.Collect(maps.Keys(c.words.DNS))), "`certfarm dns providers` lists them"))
 		return nil
 	}
-	secrets := slices.Sorted(maps.Keys(got.Secrets))
+	return c.checked(k, "provider "+got.Provider, w.at, w.Options, got.Secrets)
+}
+
+// checked lets a provider check its options; at is where it stands.
+func (c *resolver) checked(k Provider, who string, at *place, o options, given map[string]farm.SecretRef) []byte {
+	secrets := slices.Sorted(maps.Keys(given))
 	before := len(c.wrong)
-	c.secretNames(w.at, "provider "+got.Provider, secrets, k.Secrets)
-	if w.Options.bad || len(c.wrong) > before {
+	c.secretNames(at, who, secrets, k.Secrets)
+	if o.bad || len(c.wrong) > before {
 		return nil
 	}
-	canonical, err := k.Check(w.Options.text(), secrets)
+	canonical, err := k.Check(o.text(), secrets)
 	if err != nil {
-		c.optionsWrong(cmp.Or(w.Options.at, w.at), err)
+		c.optionsWrong(cmp.Or(o.at, at), err)
 	}
 	return canonical
+}
+
+// references are where secrets stand, by their names.
+func references(said map[string]secret) map[string]farm.SecretRef {
+	var all map[string]farm.SecretRef
+	for name, ref := range said {
+		if all == nil {
+			all = map[string]farm.SecretRef{}
+		}
+		all[name] = farm.SecretRef(ref)
+	}
+	return all
 }

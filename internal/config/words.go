@@ -19,6 +19,8 @@ type farmFile struct {
 	Sites       map[string]site      `yaml:"sites" jsonschema:"required" doc:"Sites by name. A site is a set of names that are served together with one certificate."`
 	DNS         map[string]dnsWriter `yaml:"dns" doc:"Ways to write TXT records, by name: what sites with method dns-01 refer to."`
 	Policy      *policy              `yaml:"policy" doc:"How careful rollouts are. A site's own policy overrides it field by field."`
+
+	Notifications *notifications `yaml:"notifications" doc:"Who is told of what. Default: nobody, and the controllers' log has it."`
 }
 
 type issuer struct {

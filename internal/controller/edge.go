@@ -75,7 +75,7 @@ func noticedBehind(ctx context.Context, tx *store.Tx, farmName string, site farm
 		if err := tx.SetWord(ctx, farmName, word, is); err != nil {
 			return err
 		}
-		e := farm.Event{Farm: farmName, Site: site.Name, Kind: "behind.well", Text: address + ", behind the edges, serves nothing any more that is wrong"}
+		e := farm.Event{Farm: farmName, Site: site.Name, About: address, Kind: "behind.well", Text: address + ", behind the edges, serves nothing any more that is wrong"}
 		if is != "" {
 			e.Kind, e.Level = "behind.wrong", farm.Warn
 			e.Text, e.Hint = fmt.Sprintf("%s, behind the edges, %s", address, is), "nothing is changed there; end TLS at the edges only, or make it a target of a site of its own"

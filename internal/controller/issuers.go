@@ -205,7 +205,7 @@ func (c *Controller) applyAccount(ctx context.Context, tx *store.Tx, f farm.Fini
 		return nil // only its key was made, or people know
 	}
 	return tell(ctx, tx, farm.Event{
-		Farm: a.row.Farm, Kind: "account.failed", Level: farm.Alarm, Text: "account at " + a.row.Issuer + " cannot be opened: " + a.row.HoldWhy,
+		Farm: a.row.Farm, About: a.row.Issuer, Kind: "account.failed", Level: farm.Alarm, Text: "account at " + a.row.Issuer + " cannot be opened: " + a.row.HoldWhy,
 		Hint: "its orders wait; it is tried again at " + a.row.HoldUntil.UTC().Format("2006-01-02 15:04 MST") + ", and at once when farm.yaml or the secret of its eab changes",
 	})
 }
@@ -213,7 +213,7 @@ func (c *Controller) applyAccount(ctx context.Context, tx *store.Tx, f farm.Fini
 // opened tells of an account, and lets the orders go on that waited for it.
 func opened(ctx context.Context, tx *store.Tx, a store.Account) error {
 	if err := tell(ctx, tx, farm.Event{
-		Farm: a.Farm, Kind: "account.opened", Text: "account at " + a.Issuer + " opened: " + a.URL,
+		Farm: a.Farm, About: a.Issuer, Kind: "account.opened", Text: "account at " + a.Issuer + " opened: " + a.URL,
 	}); err != nil {
 		return err
 	}

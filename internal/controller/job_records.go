@@ -90,7 +90,7 @@ func (c *Controller) applyRecords(ctx context.Context, tx *store.Tx, f farm.Fini
 		if told == r.urgency {
 			continue
 		}
-		e := farm.Event{Farm: f.Job.Farm, Site: f.Job.Subject, Kind: "record." + r.urgency, Level: farm.Alarm, Text: r.text}
+		e := farm.Event{Farm: f.Job.Farm, Site: f.Job.Subject, About: r.name, Kind: "record." + r.urgency, Level: farm.Alarm, Text: r.text}
 		e.Hint = "`certfarm snippet " + f.Job.Subject + " --dns` prints the record"
 		switch dnspersist.Urgency(r.urgency) {
 		case dnspersist.Calm:

@@ -265,7 +265,7 @@ func disagreements(ctx context.Context, tx *store.Tx, farmName string, site farm
 		if err := tx.SetWord(ctx, farmName, word, is); err != nil {
 			return err
 		}
-		e := farm.Event{Farm: farmName, Site: site.Name, Kind: "balancer.agrees", Text: "balancer " + address + " serves one certificate"}
+		e := farm.Event{Farm: farmName, Site: site.Name, About: address, Kind: "balancer.agrees", Text: "balancer " + address + " serves one certificate"}
 		if is != "" {
 			e.Kind, e.Level, e.Text = "balancer.disagrees", farm.Warn, "balancer "+address+": "+is
 		}

@@ -16,6 +16,7 @@ type Event struct {
 	Rollout string    `json:"rollout,omitzero"`
 	Order   string    `json:"order,omitzero"`
 	Version string    `json:"version,omitzero"`
+	About   string    `json:"about,omitzero"` // what it concerns beside these: an address, a name in DNS, an issuer, a receiver
 	Actor   string    `json:"actor,omitzero"` // a person or "certfarm"
 	Text    string    `json:"text,omitzero"`  // one sentence for people
 	Hint    string    `json:"hint,omitzero"`  // what to do, where there is something

@@ -19,6 +19,8 @@ type Farm struct {
 	Issuers     []Issuer `json:"issuers,omitzero"` // by name
 	Nodes       []Node   `json:"nodes,omitzero"`   // by name
 	Sites       []Site   `json:"sites,omitzero"`   // by name
+
+	Notifications Notifications `json:"notifications,omitzero"`
 }
 
 // An Issuer is an ACME CA and the account used there.

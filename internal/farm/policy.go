@@ -78,26 +78,45 @@ type Window struct {
 // is not. Times are wall clock times in Zone: on a day without 02:30 a window
 // from 02:30 opens when the clock first shows a later time.
 func (w Window) Open(now time.Time) (open bool, opens time.Time) {
+	begin, _ := w.period(now)
+	if begin.IsZero() || !now.Before(begin) {
+		return !begin.IsZero(), time.Time{}
+	}
+	return false, begin
+}
+
+// period is the window's time that now is in, or the next one.
+func (w Window) period(now time.Time) (begin, end time.Time) {
 	zone, err := time.LoadLocation(w.Zone)
 	if err != nil {
 		zone = time.UTC // config has refused unknown zones
 	}
 	local := now.In(zone)
 	for day := -1; day <= 8; day++ {
-		begin := wall(local, day, w.From)
-		end := wall(local, day, w.To)
+		begin, end = wall(local, day, w.From), wall(local, day, w.To)
 		if w.To <= w.From {
 			end = wall(local, day+1, w.To)
 		}
-		if !w.on(begin.Weekday()) || !now.Before(end) {
-			continue
+		if w.on(begin.Weekday()) && now.Before(end) {
+			return begin, end
 		}
-		if !now.Before(begin) {
-			return true, time.Time{}
-		}
-		return false, begin
 	}
-	return false, time.Time{}
+	return time.Time{}, time.Time{}
+}
+
+// Closes is when none of the windows is open any more: now if none is, a week from now
+// if they leave no gap.
+func Closes(windows []Window, now time.Time) time.Time {
+	at := now
+	for again := true; again && at.Sub(now) < 7*24*time.Hour; {
+		again = false
+		for _, w := range windows {
+			if begin, end := w.period(at); !begin.IsZero() && !at.Before(begin) {
+				at, again = end, true
+			}
+		}
+	}
+	return at
 }
 
 // String is how farm.yaml writes it: "Mon,Tue 02:00-05:00 Europe/Copenhagen".

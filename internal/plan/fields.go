@@ -47,7 +47,7 @@ func settings(f farm.Farm) []value {
 	for _, w := range f.DNS {
 		all = append(all, writer("dns."+w.Name, w)...)
 	}
-	return all
+	return append(all, notifications(f.Notifications)...)
 }
 
 // writer is a way to write TXT records, as farm.yaml says it.

@@ -40,6 +40,8 @@ type Settings struct {
 	Resolvers   map[string][]string
 	DNS         []farm.DNS
 	Controllers []string
+
+	Notifications farm.Notifications
 }
 
 // SaveFarm keeps a farm with its text as the next revision, and returns its
@@ -68,7 +70,7 @@ func (t *Tx) SaveFarm(ctx context.Context, f farm.Farm, text []byte, by string, 
 }
 
 func (t *Tx) saveRows(ctx context.Context, f farm.Farm) error {
-	doc, _, err := document(Settings{f.Proxy, f.Resolvers, f.DNS, f.Controllers})
+	doc, _, err := document(Settings{f.Proxy, f.Resolvers, f.DNS, f.Controllers, f.Notifications})
 	if err != nil {
 		return err
 	}
@@ -194,6 +196,7 @@ func (t *Tx) Farm(ctx context.Context, name string) (farm.Farm, error) {
 		return f, err
 	}
 	f.Proxy, f.Resolvers, f.DNS, f.Controllers = settings.Proxy, settings.Resolvers, settings.DNS, settings.Controllers
+	f.Notifications = settings.Notifications
 	if f.Issuers, err = many[farm.Issuer](ctx, t, "issuers", `SELECT doc FROM issuers WHERE farm = ? ORDER BY name`, name); err != nil {
 		return f, err
 	}

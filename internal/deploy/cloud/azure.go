@@ -17,6 +17,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // vaultLine is how a vault is reached.
@@ -100,14 +101,14 @@ func credentialOf(o keyVault, secret farm.Secret, options policy.ClientOptions) 
 	case secret.IsZero() && o.TenantID != "":
 		return nil, &deploy.FieldError{Field: "tenant_id", Problem: "there is no secret client_secret beside it", Hint: "write secrets: {client_secret: {secret: NAME}}"}
 	case !secret.IsZero():
-		credential, err = azidentity.NewClientSecretCredential(o.TenantID, o.ClientID, word(secret), &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
+		credential, err = azidentity.NewClientSecretCredential(o.TenantID, o.ClientID, outbound.Word(secret), &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
 	case o.ClientID != "":
 		credential, err = azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options, ID: azidentity.ClientID(o.ClientID)})
 	default:
 		credential, err = azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: options})
 	}
 	if err != nil {
-		return nil, clean(fmt.Errorf("signing in to Azure: %w", err), secret)
+		return nil, outbound.Clean(fmt.Errorf("signing in to Azure: %w", err), secret)
 	}
 	return credential, nil
 }
@@ -148,15 +149,15 @@ func azureError(err error) error {
 		code = answer.ErrorCode
 	}
 	if code != "" {
-		text += " (" + quote(code) + ")"
+		text += " (" + outbound.Quote(code) + ")"
 	}
 	if said.Error.Message != "" {
-		text += ": " + quote(said.Error.Message)
+		text += ": " + outbound.Quote(said.Error.Message)
 	}
 	if hint := azureHint(answer, code); hint != "" {
 		text += "; " + hint
 	}
-	return &plainError{text, answer}
+	return &outbound.PlainError{text, answer}
 }
 
 // azureHint says what to do about an answer.
@@ -193,7 +194,7 @@ func signInError(err error) error {
 		if failed.RawResponse != nil {
 			why = "Entra ID answers " + failed.RawResponse.Status
 		}
-		return &plainError{"signing in to Azure: " + why + ": check tenant_id, client_id and the secret client_secret, which may have expired", err}
+		return &outbound.PlainError{"signing in to Azure: " + why + ": check tenant_id, client_id and the secret client_secret, which may have expired", err}
 	}
-	return unreachable(&plainError{quote(err.Error()), err})
+	return unreachable(&outbound.PlainError{outbound.Quote(err.Error()), err})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host/hosttest"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // runner does the request that is in the context of a command.
@@ -141,7 +142,7 @@ func says(t *testing.T, err error, words []string, secrets ...farm.Secret) {
 		}
 	}
 	for _, s := range secrets {
-		if hide(err.Error(), s) != err.Error() {
+		if outbound.Hide(err.Error(), s) != err.Error() {
 			t.Errorf("%q holds a secret", err)
 		}
 	}

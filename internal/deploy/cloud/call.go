@@ -3,9 +3,6 @@ package cloud
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,20 +10,12 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
-)
-
-// The headers of a call. The signature is "sha256=" and the hex HMAC-SHA-256 of
-// time, a dot and the body. A receiver compares it in constant time, and
-// refuses a time that is more than five minutes from its own.
-const (
-	timeHeader      = "Certfarm-Time" // seconds since 1970
-	signatureHeader = "Certfarm-Signature"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // The bounds of an answer, in bytes.
@@ -96,7 +85,7 @@ func (c *caller) Inspect(ctx context.Context) (deploy.Installed, error) {
 	}
 	for _, leaf := range r.Leaves {
 		if !fingerprint.MatchString(leaf) {
-			return deploy.Installed{}, fmt.Errorf("inspect %s: it answers %q, which is no fingerprint: the SHA-256 of the certificate in 64 small hex digits", c.identity, quote(leaf))
+			return deploy.Installed{}, fmt.Errorf("inspect %s: it answers %q, which is no fingerprint: the SHA-256 of the certificate in 64 small hex digits", c.identity, outbound.Quote(leaf))
 		}
 	}
 	return deploy.Installed{Leaves: r.Leaves, Mismatch: r.Mismatch, Placeholder: r.Placeholder}, nil
@@ -127,7 +116,7 @@ func (c *caller) Stage(ctx context.Context, s deploy.Stage) (deploy.Receipt, err
 	if err != nil {
 		return deploy.Receipt{}, err
 	}
-	if len(r.Note) > maxNote || hide(r.Note, keys...) != r.Note {
+	if len(r.Note) > maxNote || outbound.Hide(r.Note, keys...) != r.Note {
 		return deploy.Receipt{}, fmt.Errorf("stage %s: its note is longer than %d bytes, or holds the key", c.identity, maxNote)
 	}
 	told.Note = r.Note
@@ -199,7 +188,7 @@ func (c *caller) call(ctx context.Context, what call, secrets ...farm.Secret) (r
 	what.Farm, what.Place = c.farm, c.place
 	r, err := c.send(ctx, what)
 	if err != nil {
-		return r, clean(fmt.Errorf("%s %s: %w", what.Verb, c.identity, err), append(secrets, c.secret)...)
+		return r, outbound.Clean(fmt.Errorf("%s %s: %w", what.Verb, c.identity, err), append(secrets, c.secret)...)
 	}
 	return r, nil
 }
@@ -220,11 +209,9 @@ func (c hookLine) send(ctx context.Context, what call) (r reply, err error) {
 	if err != nil {
 		return r, err
 	}
-	now := strconv.FormatInt(time.Now().Unix(), 10)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "certfarm")
-	request.Header.Set(timeHeader, now)
-	request.Header.Set(signatureHeader, sign(c.hmac, now, body))
+	outbound.SignRequest(request, c.hmac, body, time.Now())
 	answer, err := c.client.Do(request)
 	if err != nil {
 		return r, unreachable(err)
@@ -237,14 +224,6 @@ func (c hookLine) send(ctx context.Context, what call) (r reply, err error) {
 	return judge(answer, text)
 }
 
-// sign is the signature of a body that is sent at a time.
-func sign(key farm.Secret, now string, body []byte) string {
-	mac := hmac.New(sha256.New, key.Reveal())
-	mac.Write([]byte(now + "."))
-	mac.Write(body)
-	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
-}
-
 // judge reads an answer.
 func judge(answer *http.Response, text []byte) (r reply, err error) {
 	if len(text) > maxAnswer {
@@ -252,9 +231,9 @@ func judge(answer *http.Response, text []byte) (r reply, err error) {
 	}
 	err = json.Unmarshal(text, &r)
 	if answer.StatusCode != http.StatusOK {
-		said := quote(r.Error)
+		said := outbound.Quote(r.Error)
 		if wait := answer.Header.Get("Retry-After"); wait != "" {
-			said += " (it asks to wait: " + quote(wait) + ")"
+			said += " (it asks to wait: " + outbound.Quote(wait) + ")"
 		}
 		return r, fmt.Errorf("it answers %d %s: %s", answer.StatusCode, http.StatusText(answer.StatusCode), said)
 	}
@@ -262,7 +241,7 @@ func judge(answer *http.Response, text []byte) (r reply, err error) {
 		return r, fmt.Errorf("its answer is not the JSON that is expected: %w", err)
 	}
 	if !r.OK {
-		return r, fmt.Errorf("it says no: %s", quote(r.Error))
+		return r, fmt.Errorf("it says no: %s", outbound.Quote(r.Error))
 	}
 	return r, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/host"
 	machine "github.com/certfarm/certfarm/internal/host/local"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // command are the options of the kind exec.
@@ -162,7 +163,7 @@ func judgeOutput(output []byte, status int) (reply, error) {
 	}
 	switch {
 	case answered && !r.OK && (status == 0 || r.Error != ""):
-		return r, fmt.Errorf("it says no: %s%s", quote(r.Error), said)
+		return r, fmt.Errorf("it says no: %s%s", outbound.Quote(r.Error), said)
 	case status != 0:
 		return r, fmt.Errorf("it ended with status %d%s", status, said)
 	case !answered:
@@ -189,8 +190,8 @@ func lastLine(output []byte) (r reply, said string, found bool) {
 	}
 	slices.Reverse(rest)
 	text := strings.TrimSpace(strings.Join(rest, "\n"))
-	if len(text) > maxQuote {
-		text = strings.ToValidUTF8(text[len(text)-maxQuote:], "")
+	if len(text) > outbound.MaxQuote {
+		text = strings.ToValidUTF8(text[len(text)-outbound.MaxQuote:], "")
 	}
-	return r, quote(text), found
+	return r, outbound.Quote(text), found
 }

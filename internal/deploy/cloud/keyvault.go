@@ -19,6 +19,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // The media types of a Key Vault certificate's secret.
@@ -114,16 +115,16 @@ func KeyVault() deploy.Kind {
 }
 
 func openKeyVault(o keyVault, s deploy.Setup) (deploy.Deployer, error) {
-	t, err := newTransport("", s.Proxy)
+	t, err := outbound.NewTransport("", s.Proxy)
 	if err != nil {
 		return nil, err
 	}
-	options := policy.ClientOptions{Transport: newClient(t), Retry: retries()}
+	options := policy.ClientOptions{Transport: outbound.NewClient(t), Retry: retries()}
 	credential, err := credentialOf(o, s.Secrets["client_secret"], options)
 	if err != nil {
 		return nil, err
 	}
-	options.Transport = newClient(s.Wire.Around(t)) // signing in is no call of a step
+	options.Transport = outbound.NewClient(s.Wire.Around(t)) // signing in is no call of a step
 	return newKeyVault(o, s, vaultLine{credential, options, recoverEvery})
 }
 
@@ -149,7 +150,7 @@ func newKeyVault(o keyVault, s deploy.Setup, l vaultLine) (deploy.Deployer, erro
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", identity, err)
 	}
-	v := &azureShelf{options: o, certificates: certificates, secrets: secrets, every: l.every, password: farm.NewSecret([]byte(word(s.Secrets["password"])))}
+	v := &azureShelf{options: o, certificates: certificates, secrets: secrets, every: l.every, password: farm.NewSecret([]byte(outbound.Word(s.Secrets["password"])))}
 	return &keeper{shelf: v, identity: identity, undo: o.Undo, perish: true, lag: lag, secrets: []farm.Secret{s.Secrets["client_secret"], s.Secrets["password"]}}, nil
 }
 
@@ -216,7 +217,7 @@ func (v *azureShelf) ready(ctx context.Context, b farm.Bundle, current held) err
 		return azureError(err)
 	}
 	if p := got.IssuerParameters; p != nil && p.Name != nil && *p.Name != "Unknown" && *p.Name != "Self" {
-		return fmt.Errorf("the vault renews this certificate itself, by the issuer %s: set the issuer of its policy to Unknown, or choose another name", quote(*p.Name))
+		return fmt.Errorf("the vault renews this certificate itself, by the issuer %s: set the issuer of its policy to Unknown, or choose another name", outbound.Quote(*p.Name))
 	}
 	return nil
 }
@@ -282,7 +283,7 @@ func (v *azureShelf) put(ctx context.Context, p parcel, over held) error {
 		Tags:                     tags,
 	}, nil)
 	if err != nil {
-		return clean(azureError(err), value, v.password)
+		return outbound.Clean(azureError(err), value, v.password)
 	}
 	return nil
 }

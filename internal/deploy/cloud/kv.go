@@ -18,6 +18,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // newVault opens the deployer of a secret over a client that follows no redirects.
@@ -44,7 +45,7 @@ func newVault(o vault, s deploy.Setup, over *http.Client) (deploy.Deployer, erro
 	}
 	// The library takes these from the environment, where they are another program's.
 	client.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
-	client.SetToken(word(token))
+	client.SetToken(outbound.Word(token))
 	if namespace := strings.Trim(o.Namespace, "/"); namespace != "" {
 		client.SetNamespace(namespace)
 	}
@@ -71,7 +72,7 @@ func (v *vaultShelf) signIn(ctx context.Context) error {
 	}
 	login := map[string]any{"role_id": v.options.RoleID}
 	if !v.secretID.IsZero() {
-		login["secret_id"] = word(v.secretID)
+		login["secret_id"] = outbound.Word(v.secretID)
 	}
 	got, err := v.client.Logical().WriteWithContext(ctx, path.Join("auth", v.options.RoleMount, "login"), login)
 	if err != nil {
@@ -199,7 +200,7 @@ func (v *vaultShelf) engine(ctx context.Context) error {
 		return fmt.Errorf("%s is a KV engine of version %s: say `kv: %s`", v.options.Mount, version, version)
 	}
 	if kind != "" && kind != "kv" && kind != "generic" { // as KV 1 was called until Vault 0.8
-		return fmt.Errorf("%s is no KV engine but %s", v.options.Mount, quote(kind))
+		return fmt.Errorf("%s is no KV engine but %s", v.options.Mount, outbound.Quote(kind))
 	}
 	return nil
 }
@@ -285,12 +286,12 @@ func vaultError(err error) error {
 	text := fmt.Sprintf("Vault answers %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
 	said := strings.Join(answer.Errors, "; ")
 	if said != "" && !answer.RawError {
-		text += ": " + quote(said)
+		text += ": " + outbound.Quote(said)
 	}
 	hint := ""
 	switch {
 	case strings.Contains(said, "check-and-set"):
-		return &plainError{text + ": " + errForeign.Error(), errors.Join(errForeign, err)}
+		return &outbound.PlainError{text + ": " + errForeign.Error(), errors.Join(errForeign, err)}
 	case answer.StatusCode == http.StatusForbidden:
 		hint = "has the token expired, and does its policy let it create, read and update this path?"
 	case answer.StatusCode == http.StatusNotFound:
@@ -305,5 +306,5 @@ func vaultError(err error) error {
 	if hint != "" {
 		text += "; " + hint
 	}
-	return &plainError{text, err}
+	return &outbound.PlainError{text, err}
 }

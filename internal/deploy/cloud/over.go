@@ -7,6 +7,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // KeyVaultOver is KeyVault whose vault is reached over a transport, with a
@@ -15,7 +16,7 @@ import (
 func KeyVaultOver(over policy.Transporter, credential azcore.TokenCredential) deploy.Kind {
 	k := KeyVault()
 	return deploy.Define(k, *k.Options.(*keyVault), func(o keyVault, s deploy.Setup) (deploy.Deployer, error) {
-		return newKeyVault(o, s, vaultLine{credential, policy.ClientOptions{Transport: newClient(s.Wire.Around(sender{over})), Retry: retries()}, recoverEvery})
+		return newKeyVault(o, s, vaultLine{credential, policy.ClientOptions{Transport: outbound.NewClient(s.Wire.Around(sender{over})), Retry: retries()}, recoverEvery})
 	})
 }
 

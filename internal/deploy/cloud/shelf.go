@@ -10,6 +10,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // A shelf is a place in a vault that holds one certificate with its key, by
@@ -269,7 +270,7 @@ func (k *keeper) replace(ctx context.Context, n shelfNote, b farm.Bundle, now he
 		return fmt.Errorf("checking %s: %w", b, err)
 	}
 	if err := k.put(ctx, parcel{Bundle: b, farm: k.records.Farm, site: n.Site}, now); err != nil {
-		return clean(err, b.Key)
+		return outbound.Clean(err, b.Key)
 	}
 	then, err := k.look(ctx)
 	if err != nil {
@@ -294,7 +295,7 @@ func (k *keeper) told(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return clean(fmt.Errorf("%s %s: %w", doing, k.identity, err), k.secrets...)
+	return outbound.Clean(fmt.Errorf("%s %s: %w", doing, k.identity, err), k.secrets...)
 }
 
 // pemBundle is a leaf from PEM texts.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // vault are the options of the kind vault.
@@ -74,7 +75,7 @@ func (o vault) at() (string, error) {
 	if err != nil || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
 		return "", &deploy.FieldError{Field: "address", Problem: "it is no URL of a server", Hint: "as in https://vault.example.org:8200"}
 	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !outbound.Loopback(u.Hostname()) {
 		return "", &deploy.FieldError{Field: "address", Problem: "a token and private keys would cross the network in the clear", Hint: "https, with ca if its certificate is from a CA of your own"}
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
@@ -113,11 +114,11 @@ func Vault() deploy.Kind {
 }
 
 func openVault(o vault, s deploy.Setup) (deploy.Deployer, error) {
-	t, err := newTransport(o.CA, s.Proxy)
+	t, err := outbound.NewTransport(o.CA, s.Proxy)
 	if err != nil {
 		return nil, err
 	}
-	return newVault(o, s, newClient(s.Wire.Around(t)))
+	return newVault(o, s, outbound.NewClient(s.Wire.Around(t)))
 }
 
 // credentials are those of the setup that o signs in with.

@@ -14,6 +14,7 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 func kv(t *testing.T, s *kvServer, over wire, change ...func(*vault)) *records {
@@ -29,7 +30,7 @@ func kv(t *testing.T, s *kvServer, over wire, change ...func(*vault)) *records {
 	if o.RoleID != "" {
 		setup.Secrets = map[string]farm.Secret{"secret_id": farm.NewSecret([]byte(secretID))}
 	}
-	d, err := newVault(o, setup, newClient(over))
+	d, err := newVault(o, setup, outbound.NewClient(over))
 	must(t, err)
 	return remember(d)
 }

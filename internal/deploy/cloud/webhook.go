@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 // webhook are the options of the kind webhook.
@@ -27,10 +29,6 @@ const (
 	maxTimeout = 10 * time.Minute
 )
 
-// minHMAC is the shortest secret that signs, in bytes: the size that RFC 2104
-// advises for SHA-256.
-const minHMAC = 32
-
 // Facts checks the options; see deploy.Options.
 func (o webhook) Facts() (identity, group string, err error) {
 	u, err := url.Parse(o.URL)
@@ -41,7 +39,7 @@ func (o webhook) Facts() (identity, group string, err error) {
 		return "", "", &deploy.FieldError{Field: "url", Problem: "a private key would cross the network in the clear", Hint: "https, with ca if its certificate is from a CA of your own"}
 	}
 	_, err1 := timeoutOf(o.Timeout)
-	_, err2 := newGuard(o.AllowPrivate)
+	_, err2 := guarded(o.AllowPrivate)
 	_, err3 := lagOf(o.Lag)
 	if err := first(err1, err2, err3, checkRoots("ca", o.CA)); err != nil {
 		return "", "", err
@@ -49,6 +47,15 @@ func (o webhook) Facts() (identity, group string, err error) {
 	u.Host = strings.ToLower(u.Host)
 	identity = "webhook " + u.String()
 	return identity, identity, nil
+}
+
+// guarded reads the option allow_private.
+func guarded(networks []string) (outbound.Guard, error) {
+	g, err := outbound.NewGuard(networks)
+	if wide, ok := errors.AsType[*outbound.WideError](err); ok {
+		return g, &deploy.FieldError{Field: fmt.Sprintf("allow_private[%d]", wide.At), Problem: wide.Error(), Hint: "as in 10.1.2.0/24 or 192.168.1.7"}
+	}
+	return g, err
 }
 
 // timeoutOf reads the option timeout.
@@ -73,15 +80,15 @@ func Webhook() deploy.Kind {
 }
 
 func openWebhook(o webhook, s deploy.Setup) (deploy.Deployer, error) {
-	g, err := newGuard(o.AllowPrivate)
+	g, err := guarded(o.AllowPrivate)
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTransport(o.CA, s.Proxy)
+	t, err := outbound.NewTransport(o.CA, s.Proxy)
 	if err != nil {
 		return nil, err
 	}
-	return newWebhook(o, s, s.Wire.Around(g.transport(t)))
+	return newWebhook(o, s, s.Wire.Around(g.Transport(t)))
 }
 
 func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deployer, error) {
@@ -89,11 +96,11 @@ func newWebhook(o webhook, s deploy.Setup, over http.RoundTripper) (deploy.Deplo
 	if err != nil {
 		return nil, err
 	}
-	key := farm.NewSecret([]byte(word(s.Secrets["hmac"])))
-	if n := len(key.Reveal()); n < minHMAC {
-		return nil, fmt.Errorf("opening %s: the secret hmac has %d bytes, and needs %d: make one with `openssl rand -hex 32`", identity, n, minHMAC)
+	key := farm.NewSecret([]byte(outbound.Word(s.Secrets["hmac"])))
+	if n := len(key.Reveal()); n < outbound.MinHMAC {
+		return nil, fmt.Errorf("opening %s: the secret hmac has %d bytes, and needs %d: make one with `openssl rand -hex 32`", identity, n, outbound.MinHMAC)
 	}
-	line := hookLine{o.URL, key, newClient(over)}
+	line := hookLine{o.URL, key, outbound.NewClient(over)}
 	if line.client.Timeout, err = timeoutOf(o.Timeout); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
+	"github.com/certfarm/certfarm/internal/outbound"
 )
 
 const hookKey = "canary-of-an-hmac-0123456789abcdef"
@@ -45,7 +45,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	at := r.Header.Get("Certfarm-Time")
 	seconds, _ := strconv.ParseInt(at, 10, 64)
-	want := sign(farm.NewSecret([]byte(hookKey)), at, body)
+	want := outbound.Sign(farm.NewSecret([]byte(hookKey)), at, body)
 	if age := time.Since(time.Unix(seconds, 0)).Abs(); age > 5*time.Minute || !hmac.Equal([]byte(want), []byte(r.Header.Get("Certfarm-Signature"))) {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, `{"ok": false, "error": "the signature is wrong"}`)
@@ -218,7 +218,7 @@ func TestWebhookTellsWhoseLeaseItIs(t *testing.T) {
 // TestSignature pins the signature, which receivers are written against: made with
 // printf '1700000000.{"verb":"inspect"}' | openssl dgst -sha256 -hmac KEY
 func TestSignature(t *testing.T) {
-	got := sign(farm.NewSecret([]byte(hookKey)), "1700000000", []byte(`{"verb":"inspect"}`))
+	got := outbound.Sign(farm.NewSecret([]byte(hookKey)), "1700000000", []byte(`{"verb":"inspect"}`))
 	if want := "sha256=4ecdf5bb6dc38b9fbeeab633137c83cfb319cf7bcceeeea11cef435a637268b0"; got != want {
 		t.Errorf("got %s", got)
 	}
@@ -282,23 +282,6 @@ func TestWebhookThroughAProxy(t *testing.T) {
 	}
 }
 
-func TestGuard(t *testing.T) {
-	g, err := newGuard([]string{"10.1.2.0/24", "fd00:1::/64"})
-	must(t, err)
-	for text, open := range map[string]bool{
-		"93.184.216.34": true, "2606:2800:220:1::1": true, "10.1.2.3": true, "fd00:1::5": true, "64:ff9b::5db8:d822": true, "::ffff:10.1.2.3": true, "64:ff9b::10.1.2.3": true,
-		"127.0.0.1": false, "127.9.9.9": false, "::1": false, "::ffff:127.0.0.1": false, "::127.0.0.1": false, "0.0.0.0": false, "::": false, "0.1.2.3": false,
-		"10.1.3.1": false, "172.16.0.1": false, "192.168.1.1": false, "100.64.0.1": false, "fd00:2::1": false, "fec0::1": false,
-		"169.254.169.254": false, "fe80::1": false, "fe80::1%eth0": false, "fd00:ec2::254": false, "168.63.129.16": false,
-		"224.0.0.1": false, "ff02::1": false, "255.255.255.255": false, "240.0.0.1": false, "198.18.0.1": false, "192.0.2.1": false, "2001:db8::1": false, "2001::1": false,
-		"64:ff9b::7f00:1": false, "64:ff9b::a9fe:a9fe": false, "64:ff9b:1::1": false, "2002:7f00:1::1": false, "2002:c0a8:101::1": false, "2002:5db8:d822::1": true,
-	} {
-		if err := g.check(netip.MustParseAddr(text)); (err == nil) != open {
-			t.Errorf("%s: open %v, got %v", text, open, err)
-		}
-	}
-}
-
 func TestWebhookOptions(t *testing.T) {
 	badOptions(t, "webhook", map[string]string{
 		`{}`:                                "url",
@@ -333,11 +316,11 @@ func TestHide(t *testing.T) {
 		"too little of it: klmnop":           "too little of it: klmnop",
 		"two: abcdefghijklmn, nopqrstuvwxyz": "two: [secret], [secret]",
 	} {
-		if got := hide(text, secret, farm.NewSecret([]byte("pin")), farm.Secret{}); got != want {
+		if got := outbound.Hide(text, secret, farm.NewSecret([]byte("pin")), farm.Secret{}); got != want {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
-	if got := hide("my password", farm.NewSecret([]byte("password"))); got != "my [secret]" {
+	if got := outbound.Hide("my password", farm.NewSecret([]byte("password"))); got != "my [secret]" {
 		t.Errorf("got %q", got)
 	}
 }

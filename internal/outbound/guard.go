@@ -1,4 +1,4 @@
-package cloud
+package outbound
 
 import (
 	"context"
@@ -9,17 +9,15 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
-
-	"github.com/certfarm/certfarm/internal/deploy"
 )
 
-// errForbidden is an address that a webhook may not go to.
-var errForbidden = errors.New("name its network in allow_private if that is meant")
+// ErrForbidden is an address that nothing may go to.
+var ErrForbidden = errors.New("name its network in allow_private if that is meant")
 
-// A guard decides which addresses may be dialled on behalf of farm.yaml: not this
+// A Guard decides which addresses may be dialled on behalf of farm.yaml: not this
 // machine, not its link (where clouds hand out credentials), no private network,
-// but for those that were named.
-type guard struct{ allowed []netip.Prefix }
+// but for those that were named. The zero Guard lets public addresses pass alone.
+type Guard struct{ allowed []netip.Prefix }
 
 // inner are the networks that do not lead to a public host, beside those that
 // netip knows (IANA special-purpose address registries); the last is where Azure's
@@ -45,8 +43,8 @@ func carriers() map[netip.Prefix]int {
 	}
 }
 
-// check says why an address may not be dialled.
-func (g guard) check(a netip.Addr) error {
+// Check says why an address may not be dialled.
+func (g Guard) Check(a netip.Addr) error {
 	a = a.Unmap().WithZone("")
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(a) }) {
 		return nil
@@ -54,34 +52,34 @@ func (g guard) check(a netip.Addr) error {
 	closed := !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() ||
 		slices.ContainsFunc(inner(), func(p netip.Prefix) bool { return p.Contains(a) })
 	if closed {
-		return fmt.Errorf("%s is not a public address: %w", a, errForbidden)
+		return fmt.Errorf("%s is not a public address: %w", a, ErrForbidden)
 	}
 	for p, at := range carriers() {
 		if p.Contains(a) {
 			b := a.As16()
-			return g.check(netip.AddrFrom4([4]byte(b[at : at+4])))
+			return g.Check(netip.AddrFrom4([4]byte(b[at : at+4])))
 		}
 	}
 	return nil
 }
 
-// control is net.Dialer's: it is asked for every address, after the name was
+// Control is net.Dialer's: it is asked for every address, after the name was
 // looked up and just before the connection is made, so no second answer of DNS can
 // slip in between.
-func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+func (g Guard) Control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%q is no address: %w", address, errForbidden)
+		return fmt.Errorf("%q is no address: %w", address, ErrForbidden)
 	}
-	return g.check(at.Addr())
+	return g.Check(at.Addr())
 }
 
-// transport guards a transport. Through a proxy the dialer sees the proxy alone:
+// Transport guards a transport. Through a proxy the dialer sees the proxy alone:
 // then the name is looked up here first, and every address that it has is checked;
 // what the proxy finds when it looks is up to the proxy.
-func (g guard) transport(t *http.Transport) http.RoundTripper {
+func (g Guard) Transport(t *http.Transport) http.RoundTripper {
 	if t.Proxy == nil {
-		t.DialContext = (&net.Dialer{Timeout: dialWithin, ControlContext: g.control}).DialContext
+		t.DialContext = (&net.Dialer{Timeout: dialWithin, ControlContext: g.Control}).DialContext
 		return t
 	}
 	return proxied{guard: g, inner: t}
@@ -89,7 +87,7 @@ func (g guard) transport(t *http.Transport) http.RoundTripper {
 
 // proxied checks the addresses of a name before a proxy is asked for it.
 type proxied struct {
-	guard guard
+	guard Guard
 	inner http.RoundTripper
 }
 
@@ -100,7 +98,7 @@ func (p proxied) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for _, a := range addresses {
-		if err := p.guard.check(a); err != nil {
+		if err := p.guard.Check(a); err != nil {
 			return nil, err
 		}
 	}
@@ -113,16 +111,28 @@ const (
 	widest6 = 7 // fc00::/7, all private ones
 )
 
-// newGuard reads the option allow_private.
-func newGuard(networks []string) (guard, error) {
-	var g guard
+// A WideError is a network that a Guard is not told of: none, or too wide a one.
+type WideError struct {
+	At   int // in the list
+	Text string
+}
+
+// Error says which.
+func (e *WideError) Error() string {
+	return fmt.Sprintf("%q is no network, or too wide a one", e.Text)
+}
+
+// NewGuard makes a guard that lets pass the given networks, too: 10.1.2.0/24, or one
+// address. An error is a *WideError.
+func NewGuard(networks []string) (Guard, error) {
+	var g Guard
 	for i, text := range networks {
 		p, err := netip.ParsePrefix(text)
 		if a, notPrefix := netip.ParseAddr(text); notPrefix == nil {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil || p != p.Masked() || p.Addr().Is4() && p.Bits() < widest4 || p.Addr().Is6() && p.Bits() < widest6 || p.Addr().Is4In6() {
-			return g, &deploy.FieldError{Field: fmt.Sprintf("allow_private[%d]", i), Problem: fmt.Sprintf("%q is no network, or too wide a one", text), Hint: "as in 10.1.2.0/24 or 192.168.1.7"}
+			return g, &WideError{At: i, Text: text}
 		}
 		g.allowed = append(g.allowed, p)
 	}
