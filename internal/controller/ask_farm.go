@@ -36,6 +36,7 @@ func Vocabulary(kinds deploy.Kinds, inPlace bool) config.Vocabulary {
 	v := config.Vocabulary{
 		Kinds:         map[string]config.Kind{},
 		DNS:           map[string]config.Provider{},
+		Receivers:     receiverWords(),
 		StartTLS:      startTLS,
 		InlineSecrets: inPlace,
 		Impossible: func(s farm.Site) string {
@@ -168,7 +169,7 @@ func (c *Controller) Apply(ctx context.Context, text []byte, file, by string, wa
 
 // applied arms what a new revision changes.
 func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p Plan, by string) error {
-	for _, kind := range []string{"notify", "expire"} {
+	for _, kind := range keptGoing() {
 		if err := arm(ctx, tx, f.Name, kind, f.Name, tx.Now()); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ type Overview struct {
 	Attention []Attention           `json:"attention" doc:"what asks for a person, or soon will; the most pressing first"`
 	Busy      []Progress            `json:"busy" doc:"sites with a rollout that runs"`
 	More      bool                  `json:"more" doc:"there is more than is told here"`
+	Deaf      []ReceiverState       `json:"deaf,omitempty" doc:"receivers of notifications that did not take the last message"`
 	Events    []farm.Event          `json:"events" doc:"the newest, newest first"`
 
 	sees func(site string) bool
@@ -63,6 +64,9 @@ func (c *Controller) Overview(ctx context.Context, farmName string, sees func(si
 		if err := o.attend(ctx, tx); err != nil {
 			return err
 		}
+		if err := o.listen(ctx, tx); err != nil {
+			return err
+		}
 		events, err := tx.Events(ctx, farmName, store.EventQuery{Limit: overviewRead, Newest: true})
 		for _, e := range events {
 			if len(o.Events) < overviewEvents && o.shows(e.Site) {
@@ -72,6 +76,21 @@ func (c *Controller) Overview(ctx context.Context, farmName string, sees func(si
 		return err
 	})
 	return o, err
+}
+
+// listen tells of the receivers that do not hear, to who sees the whole farm.
+func (o *Overview) listen(ctx context.Context, tx *store.Tx) error {
+	settings, err := tx.Settings(ctx, o.Farm)
+	if err != nil || o.sees != nil {
+		return unlessGone(err)
+	}
+	all, err := receivers(ctx, tx, o.Farm, settings.Notifications)
+	for _, r := range all {
+		if r.Error != "" {
+			o.Deaf = append(o.Deaf, r)
+		}
+	}
+	return err
 }
 
 func (o *Overview) shows(site string) bool { return o.sees == nil || o.sees(site) }

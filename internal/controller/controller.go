@@ -49,6 +49,7 @@ type Config struct {
 	InPlace  bool                // secrets may be read from file: and env: (run --once -f, lab)
 	Commands map[string][]string // what farm.yaml may have run here (dns provider exec, drain, certificate_command): name to argv
 	Helper   []string            // argv of a process that runs a DNS provider's API
+	Shouter  []string            // argv of a process that speaks to services of the receivers of kind shoutrrr
 	Owner    string              // names this process in leases; empty: made up
 	Version  string              // of the program, for `certfarm doctor`
 	Workers  int                 // jobs at once; 0: 64
@@ -183,6 +184,8 @@ func New(c Config) *Controller {
 		"exposed":    {ctl.workExposed, ctl.applyExposed},
 		"forget":     {ctl.workForget, ctl.applyForget},
 		"notify":     {ctl.workNotify, ctl.applyNotify},
+		"deliver":    {ctl.workDeliver, ctl.applyDeliver},
+		"ping":       {ctl.workPing, ctl.applyPing},
 		"expire":     {nil, ctl.applyExpire},
 	}
 	return ctl
@@ -252,7 +255,7 @@ func (c *Controller) begin(ctx context.Context) error {
 			return err
 		}
 		for _, f := range farms {
-			for _, kind := range []string{"notify", "expire"} {
+			for _, kind := range keptGoing() {
 				if err := tx.Enqueue(ctx, farm.Job{Farm: f, Kind: kind, Subject: f, RunAt: tx.Now()}); err != nil {
 					return err
 				}
@@ -264,6 +267,9 @@ func (c *Controller) begin(ctx context.Context) error {
 		return nil
 	})
 }
+
+// keptGoing are the jobs that every farm keeps going by itself.
+func keptGoing() []string { return []string{"notify", "ping", "expire"} }
 
 // apply writes what came of a job.
 func (c *Controller) apply(ctx context.Context, tx *store.Tx, f farm.Finished) error {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -22,13 +23,19 @@ const (
 	notifyKnown = 2000 // ids kept of the last while, at most
 )
 
-// A told is what was read: the events that were told now or before.
-type told struct{ ids []string }
+// A told is what was read and decided: the events that were told now or before, and
+// what becomes of notices and messages.
+type told struct {
+	ids   []string
+	board noticeBoard
+}
 
-// workNotify hands the events since the last time to the notifier, each once.
+// workNotify hands the events since the last time to the log, each once, and decides who
+// else is told what.
 func (c *Controller) workNotify(ctx context.Context, j farm.Job) farm.Result {
 	var known []string
-	var events []farm.Event
+	var events, fresh []farm.Event
+	var b noticeBoard
 	err := c.Store.View(ctx, func(tx *store.Tx) error {
 		text, err := tx.Word(ctx, j.Farm, notified)
 		if err != nil {
@@ -38,17 +45,26 @@ func (c *Controller) workNotify(ctx context.Context, j farm.Job) farm.Result {
 		if known = strings.Fields(text); len(known) > 0 {
 			q.After, q.Limit = known[0], q.Limit+len(known)
 		}
-		events, err = tx.Events(ctx, j.Farm, q)
+		if events, err = tx.Events(ctx, j.Farm, q); err != nil {
+			return err
+		}
+		fresh = untold(events, known)
+		b, err = decideNotices(ctx, tx, j.Farm, fresh)
 		return err
 	})
-	fresh := untold(events, known)
-	if err != nil || len(fresh) == 0 {
+	if err != nil {
 		return farm.Result{Err: err}
 	}
-	if err := c.Notifier.Notify(ctx, fresh); err != nil {
-		return farm.Result{Err: err}
+	result := farm.Result{Again: b.again}
+	if len(fresh) > 0 {
+		if err := c.Notifier.Notify(ctx, fresh); err != nil {
+			return farm.Result{Err: err}
+		}
+		known = lately(known, events)
 	}
-	result := farm.Result{Value: told{lately(known, events)}}
+	if len(fresh) > 0 || b.changed() {
+		result.Value = told{known, b}
+	}
 	if len(fresh) >= notifyAtOnce {
 		result.Again = c.Now() // there may be more
 	}
@@ -90,5 +106,7 @@ func (c *Controller) applyNotify(ctx context.Context, tx *store.Tx, f farm.Finis
 	if !ok {
 		return nil
 	}
-	return tx.SetWord(ctx, f.Job.Farm, notified, strings.Join(t.ids, " "))
+	return errors.Join(
+		tx.SetWord(ctx, f.Job.Farm, notified, strings.Join(t.ids, " ")),
+		t.board.write(ctx, tx, f.Job.Farm))
 }

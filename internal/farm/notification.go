@@ -80,3 +80,14 @@ func (n Notifications) Receiver(name string) (Receiver, bool) {
 	}
 	return n.Receivers[i], true
 }
+
+// Hearing is how a receiver, or the place that is pinged, was reached lately.
+type Hearing struct {
+	Receiver string    `json:"receiver"`
+	Heard    time.Time `json:"heard,omitzero" doc:"when it last took a message"`
+	Failed   time.Time `json:"failed,omitzero" doc:"when it last did not"`
+	Error    string    `json:"error,omitempty" doc:"why not; empty: it took the last one"`
+	Tries    int       `json:"tries,omitzero" doc:"how often in a row it did not"`
+	Next     time.Time `json:"next,omitzero" doc:"when it is tried again"`
+	Lost     int       `json:"lost,omitzero" doc:"messages that were given up since it last heard"`
+}

@@ -20,6 +20,7 @@ func tables() []string {
 	return []string{
 		"words", "revisions", "settings", "issuers", "nodes", "sites", "places", "certificates", "versions", "sealed",
 		"accounts", "orders", "challenges", "records", "rollouts", "steps", "events", "jobs", "lanes", "agents", "api_tokens", "audit",
+		"notices", "messages", "hearing",
 	}
 }
 
