@@ -42,6 +42,7 @@ func kinds() []kind {
 		{"nodes", "node", listNodes},
 		{"rollouts", "rollout", listRollouts},
 		{"replacements", "replacement", listReplacements},
+		{"receivers", "receiver", listReceivers},
 		{"secrets", "secret", listSecrets},
 		{"farms", "farm", listFarms},
 	}
@@ -67,7 +68,7 @@ func newGet(a *app) *cobra.Command {
 	var output string
 	var watch bool
 	c := a.inFarm(&cobra.Command{
-		Use: "get " + strings.Join(kindNames(), "|"), GroupID: groupWork, Short: "List sites, targets, nodes, rollouts, mass replacements, secrets or farms",
+		Use: "get " + strings.Join(kindNames(), "|"), GroupID: groupWork, Short: "List sites, targets, nodes, rollouts, mass replacements, receivers of notifications, secrets or farms",
 		Example: `certfarm get sites
 certfarm get sites --watch
 certfarm get targets -o wide

@@ -114,7 +114,7 @@ func (a *app) open(ctx context.Context, k keeping, log *slog.Logger) (*house, er
 		return nil, errors.Join(err, h.Close())
 	}
 	if self, err := os.Executable(); err == nil { // without it DNS hosters' APIs say that they need it
-		h.Helper = []string{self, dnsHelper}
+		h.Helper, h.Shouter = []string{self, dnsHelper}, []string{self, notifyHelper}
 	}
 	return h, nil
 }

@@ -73,9 +73,9 @@ func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newLab(a), newServe(a), newRun(a), newSelftest(a), newReceive(a), newAgent(a),
 		newValidate(a), newPlan(a), newApply(a), newImport(a), newRetire(a), newSecret(a), newSchema(a), newKinds(a), newSnippet(a), newAdopt(a), newDNS(a),
-		newGet(a), newDescribe(a), newEvents(a), newVerify(a), newPreflight(a), newForecast(a), newRenew(a), newReplace(a), newRevoke(a), newCompromise(a), newRollout(a), newFreeze(a), newNode(a), newTarget(a), newDoctor(a),
+		newGet(a), newDescribe(a), newEvents(a), newVerify(a), newPreflight(a), newForecast(a), newRenew(a), newReplace(a), newRevoke(a), newCompromise(a), newRollout(a), newFreeze(a), newNode(a), newTarget(a), newNotify(a), newDoctor(a),
 		newBackup(a), newRestore(a), newRekey(a), newAccount(a), newToken(a), newExport(a), newAudit(a),
-		newCompletion(a), newVersion(a), newDNSHelper(),
+		newCompletion(a), newVersion(a), newDNSHelper(), newNotifyHelper(),
 	}
 }
 

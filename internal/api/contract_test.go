@@ -199,9 +199,11 @@ func TestTheClientKnowsEveryRoute(t *testing.T) {
 func calls(c *client.Client, t *testing.T) map[string]func() error {
 	ctx := t.Context()
 	all := map[string]func() error{
-		"Freeze": func() error { return c.Freeze(ctx, "f", true) },
-		"Doctor": func() error { _, err := c.Doctor(ctx, "f"); return err },
-		"Renew":  func() error { return c.Renew(ctx, "f", "s") },
+		"Freeze":        func() error { return c.Freeze(ctx, "f", true) },
+		"Doctor":        func() error { _, err := c.Doctor(ctx, "f"); return err },
+		"Notifications": func() error { _, err := c.Notifications(ctx, "f"); return err },
+		"TestReceivers": func() error { _, err := c.TestReceivers(ctx, "f", "r"); return err },
+		"Renew":         func() error { return c.Renew(ctx, "f", "s") },
 		"Forecast": func() error {
 			_, err := c.Forecast(ctx, "f", controller.ForecastAsk{Days: 30, AddNames: 5, Under: "example.com", Pause: time.Hour})
 			return err

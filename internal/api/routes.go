@@ -52,6 +52,9 @@ func farmRoutes() []Route {
 		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
 		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
 
+		{ID: "get-notifications", Method: "GET", Path: inFarm + "/notifications", Needs: View, Object: Farm, Tag: "notifications", Summary: "Tell who is told, how they hear, and of what", bind: answer((*server).getNotifications)},
+		{ID: "test-receivers", Method: "POST", Path: inFarm + "/notifications/test", Needs: Operate, Object: Farm, Tag: "notifications", Summary: "Send a message to a receiver, or to all, and wait for what becomes of it", bind: answer((*server).testReceivers)},
+
 		{ID: "forecast", Method: "GET", Path: inFarm + "/forecast", Needs: View, Object: Farm, Tag: "farms", Summary: "Play the next days forward against the limits of the CAs", bind: answer((*server).forecast)},
 
 		{ID: "list-replacements", Method: "GET", Path: inFarm + "/replacements", Needs: View, Object: Farm, Tag: "sites", Summary: "Tell how far mass replacements are", bind: answer((*server).listReplacements)},

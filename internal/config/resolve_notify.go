@@ -27,10 +27,7 @@ func (c *resolver) notifications() {
 	if w == nil {
 		return
 	}
-	n := farm.Notifications{URL: strings.TrimSuffix(w.URL, "/"), Wait: tellWait, Again: tellAgain}
-	if u, err := url.Parse(w.URL); w.URL != "" && (err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http") {
-		c.say(w.at.field("url"), "this is no URL of a dashboard", "write https://certfarm.example.com, without a user or password in it")
-	}
+	n := farm.Notifications{URL: c.dashboard(w), Wait: tellWait, Again: tellAgain}
 	if w.Wait != nil {
 		n.Wait = time.Duration(*w.Wait)
 	}
@@ -48,6 +45,15 @@ func (c *resolver) notifications() {
 	}
 	n.Ping = c.ping(w.Ping)
 	c.whole.Notifications = n
+}
+
+// dashboard checks the URL that messages link to.
+func (c *resolver) dashboard(w *notifications) string {
+	u, err := url.Parse(w.URL)
+	if w.URL != "" && (err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http") {
+		c.say(w.at.field("url"), "this is no URL of a dashboard", "write https://certfarm.example.com, without a user or password in it")
+	}
+	return strings.TrimSuffix(w.URL, "/")
 }
 
 // receiver lets the kind check its options.

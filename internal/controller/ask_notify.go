@@ -38,11 +38,11 @@ type PingState struct {
 
 // An OpenNotice is something that people are told of until it is over.
 type OpenNotice struct {
-	ID     string        `json:"id"`
-	Cause  string        `json:"cause"`
-	Opened time.Time     `json:"opened"`
-	Open   []notify.Part `json:"open" doc:"what is still so"`
-	Told   []string      `json:"told" doc:"receivers that know"`
+	ID     string            `json:"id"`
+	Cause  string            `json:"cause"`
+	Opened time.Time         `json:"opened"`
+	Open   []notify.Affected `json:"open" doc:"what is still so"`
+	Told   []string          `json:"told" doc:"receivers that know"`
 }
 
 // Notifications tells who is told, and of what.

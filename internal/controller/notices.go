@@ -198,26 +198,14 @@ func mend(ctx context.Context, tx *store.Tx, farmName string, all []notify.Notic
 }
 
 // isStill reports that what the store says does not speak against a part of a notice.
-func isStill(ctx context.Context, tx *store.Tx, farmName, cause string, p notify.Part, rules farm.Notifications) (bool, error) {
-	if cause == "receiver" {
+func isStill(ctx context.Context, tx *store.Tx, farmName, cause string, p notify.Affected, rules farm.Notifications) (bool, error) {
+	switch {
+	case cause == "receiver":
 		_, there := rules.Receiver(p.About)
 		return there, nil
-	}
-	if p.Target != "" {
-		place, err := tx.Place(ctx, farmName, p.Target)
-		if err != nil || place.Released {
-			return false, unlessGone(err)
-		}
-		switch cause {
-		case "reach":
-			return place.Reach != farm.ReachUp, nil
-		case "drift":
-			return place.Drift != "", nil
-		case "stuck":
-			return place.Standing() != farm.InSync, nil
-		}
-	}
-	if p.Site == "" {
+	case p.Target != "":
+		return isStillOfTarget(ctx, tx, farmName, cause, p)
+	case p.Site == "":
 		return true, nil
 	}
 	cert, err := tx.Certificate(ctx, farmName, p.Site)
@@ -233,6 +221,22 @@ func isStill(ctx context.Context, tx *store.Tx, farmName, cause string, p notify
 	}
 	_, err = tx.Site(ctx, farmName, p.Site)
 	return err == nil, unlessGone(err)
+}
+
+func isStillOfTarget(ctx context.Context, tx *store.Tx, farmName, cause string, p notify.Affected) (bool, error) {
+	place, err := tx.Place(ctx, farmName, p.Target)
+	if err != nil || place.Released {
+		return false, unlessGone(err)
+	}
+	switch cause {
+	case "reach":
+		return place.Reach != farm.ReachUp, nil
+	case "drift":
+		return place.Drift != "", nil
+	case "stuck":
+		return place.Standing() != farm.InSync, nil
+	}
+	return true, nil
 }
 
 // well reports that a rollout brought its version to where it should be.

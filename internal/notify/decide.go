@@ -89,8 +89,8 @@ func (d *Decision) wake(at time.Time) {
 type view struct {
 	Notice
 	receiver string
-	parts    []Part        // that its routes let through
-	open     []Part        // those that are still so
+	parts    []Affected    // that its routes let through
+	open     []Affected    // those that are still so
 	severity farm.Severity // the most of the open ones; of all if none is
 	held     time.Time     // until when quiet hours hold back what is no page; zero: they do not
 	facts    map[string]Facts
@@ -100,52 +100,76 @@ type view struct {
 // seenBy is what a receiver is to know of a notice.
 func (n Notice) seenBy(receiver string, rules farm.Notifications, facts map[string]Facts, now time.Time) view {
 	v := view{Notice: n, receiver: receiver, facts: facts, now: now}
-	loud, held := false, time.Time{}
 	was := n.Told[receiver]
 	knows := was.Messages > 0 && !was.Over
+	var first passage
 	for _, p := range n.Parts {
-		if p.Open() && facts[p.Site].pressing(now) && !p.Severity.Below(farm.ForTicket) {
-			p.Severity = farm.ForPage
-		}
-		through := knows && slices.Contains(was.Objects, p.Object) // whatever the routes say by now
-		for _, r := range rules.Routes {
-			if !slices.Contains(r.To, receiver) || !matches(r, p, p.Severity) {
-				continue
-			}
-			through = true
-			end := farm.Closes(r.Quiet, now)
-			if !end.After(now) {
-				loud = true
-			} else if held.IsZero() || end.Before(held) {
-				held = end
-			}
-		}
-		if through && !aboutItself(n.Cause, p, receiver) {
+		p = p.pressing(facts, now)
+		w := letThrough(p, receiver, rules.Routes, now)
+		first = first.or(w)
+		known := knows && slices.Contains(was.Objects, p.Object) // whatever the routes say by now
+		if (w.open || known) && !aboutItself(n.Cause, p, receiver) {
 			v.parts = append(v.parts, p)
-			if p.Open() {
-				v.open = append(v.open, p)
-			}
 		}
 	}
 	if knows && len(v.parts) == 0 { // the end is told when all of it has ended
-		v.parts, v.open = n.Parts, n.open()
+		v.parts = n.Parts
 	}
+	v.open = Notice{Parts: v.parts}.open()
 	v.severity = worst(v.open)
 	if len(v.open) == 0 {
 		v.severity = worst(v.parts)
 	}
-	if !loud && v.severity.Below(farm.ForPage) {
-		v.held = held
+	if v.severity.Below(farm.ForPage) {
+		v.held = first.quiet
 	}
 	return v
 }
 
+// pressing is the part with the severity that it has while its site has little time left.
+func (p Affected) pressing(facts map[string]Facts, now time.Time) Affected {
+	if p.Open() && facts[p.Site].pressing(now) && !p.Severity.Below(farm.ForTicket) {
+		p.Severity = farm.ForPage
+	}
+	return p
+}
+
+// A passage is whether routes lead a part to a receiver, and until when quiet hours hold
+// it back on the way that is open first; zero: they do not.
+type passage struct {
+	open  bool
+	quiet time.Time
+}
+
+// or is the passage that is open earlier.
+func (a passage) or(b passage) passage {
+	if !a.open || b.open && b.quiet.Before(a.quiet) {
+		return b
+	}
+	return a
+}
+
+// letThrough finds the passage of a part.
+func letThrough(p Affected, receiver string, routes []farm.Route, now time.Time) (w passage) {
+	for _, r := range routes {
+		if !slices.Contains(r.To, receiver) || !matches(r, p, p.Severity) {
+			continue
+		}
+		one := passage{open: true}
+		if end := farm.Closes(r.Quiet, now); end.After(now) {
+			one.quiet = end
+		}
+		w = w.or(one)
+	}
+	return w
+}
+
 // aboutItself reports that a receiver would be told that it does not hear.
-func aboutItself(cause string, p Part, receiver string) bool {
+func aboutItself(cause string, p Affected, receiver string) bool {
 	return cause == "receiver" && p.Object == receiver
 }
 
-func worst(parts []Part) farm.Severity {
+func worst(parts []Affected) farm.Severity {
 	s := farm.ForInfo
 	for _, p := range parts {
 		if s.Below(p.Severity) {
@@ -214,12 +238,12 @@ func (v view) due(was Mark, rules farm.Notifications) (State, time.Time) {
 
 // since is when the first of the open parts began.
 func (v view) since() time.Time {
-	return slices.MinFunc(v.open, func(a, b Part) int { return a.Since.Compare(b.Since) }).Since
+	return slices.MinFunc(v.open, func(a, b Affected) int { return a.Since.Compare(b.Since) }).Since
 }
 
 // lastEnd is when the last of the parts ended.
 func (v view) lastEnd() time.Time {
-	return slices.MaxFunc(v.parts, func(a, b Part) int { return a.Ended.Compare(b.Ended) }).Ended
+	return slices.MaxFunc(v.parts, func(a, b Affected) int { return a.Ended.Compare(b.Ended) }).Ended
 }
 
 func latest(a, b time.Time) time.Time {
@@ -230,7 +254,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // fresh are the parts that the receiver does not know: of the open ones, but for news.
-func (v view) fresh(was Mark) (all []Part) {
+func (v view) fresh(was Mark) (all []Affected) {
 	among := v.open
 	if v.Cause == News {
 		among = v.parts

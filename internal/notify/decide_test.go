@@ -196,7 +196,7 @@ func TestARolloutIsOneMessage(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	p := Part{Kind: "order.failed", Site: "www@web-1", Tags: []string{"prod", "eu"}}
+	p := Affected{Kind: "order.failed", Site: "www@web-1", Tags: []string{"prod", "eu"}}
 	for want, r := range map[bool][]farm.Route{
 		true: {
 			{}, {Severity: farm.ForTicket}, {Sites: []string{"www"}}, {Sites: []string{"www@web-1"}}, {Tags: []string{"us", "eu"}},

@@ -39,5 +39,5 @@ func (d discreet) about(err error) error {
 			all = append(all, farm.NewSecret([]byte(u.RequestURI())), farm.NewSecret([]byte(u.Path)), farm.NewSecret([]byte(u.User.String())))
 		}
 	}
-	return &outbound.PlainError{Text: outbound.Quote(outbound.Hide(text, all...)), Err: err}
+	return outbound.Plain(outbound.Quote(outbound.Hide(text, all...)), err)
 }

@@ -42,6 +42,14 @@ func (o mail) check() error {
 	if o.TLS == noTLS && o.User != "" {
 		return &FieldError{"tls", "the password would cross the network in the clear", "starttls or tls, with ca if the server's certificate is from a CA of your own"}
 	}
+	if err := o.people(); err != nil {
+		return err
+	}
+	return o.way.check()
+}
+
+// people checks who writes, and who is written to.
+func (o mail) people() error {
 	if len(o.To) == 0 {
 		return &FieldError{"to", "nobody is written to", "to: [ops@example.com]"}
 	}
@@ -54,7 +62,7 @@ func (o mail) check() error {
 			return &FieldError{fmt.Sprintf("to[%d]", i), "it is no mail address", "as in ops@example.com"}
 		}
 	}
-	return o.way.check()
+	return nil
 }
 
 // Mail is a mail to some people, over SMTP.

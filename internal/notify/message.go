@@ -29,7 +29,7 @@ type Message struct {
 	Began    time.Time     `json:"began"`
 	Title    string        `json:"title"` // one line
 	Text     string        `json:"text"`  // all of it, in lines
-	Parts    []Part        `json:"parts,omitempty"`
+	Parts    []Affected    `json:"parts,omitempty"`
 	More     int           `json:"more,omitzero"`    // parts that are not named
 	Mended   []string      `json:"mended,omitempty"` // objects that are right again
 	Sites    []Facts       `json:"sites,omitempty"`
@@ -38,7 +38,7 @@ type Message struct {
 
 // compose writes the message's words, and keeps of its parts those that are named.
 func (m *Message) compose(facts map[string]Facts, dashboard string) {
-	slices.SortStableFunc(m.Parts, func(a, b Part) int {
+	slices.SortStableFunc(m.Parts, func(a, b Affected) int {
 		return slices.Index(farm.Severities, b.Severity) - slices.Index(farm.Severities, a.Severity)
 	})
 	sites := m.sites()
@@ -81,7 +81,7 @@ func (m *Message) title(sites []string) string {
 }
 
 // where names the nodes, or else the sites, as far as a line has room.
-func where(parts []Part, sites []string) string {
+func where(parts []Affected, sites []string) string {
 	var nodes []string
 	for _, p := range parts {
 		if p.Node != "" && !slices.Contains(nodes, p.Node) {
@@ -108,7 +108,7 @@ func some(names []string) string {
 }
 
 // said is the part's text, with the site that it is about where the text may not say it.
-func (p Part) said() string {
+func (p Affected) said() string {
 	if p.Site == "" || strings.Contains(p.Text, p.Site) {
 		return p.Text
 	}
@@ -141,7 +141,7 @@ func (m *Message) text(sites int) string {
 	return strings.Join(lines, "\n")
 }
 
-func (m *Message) ofPart(p Part) []string {
+func (m *Message) ofPart(p Affected) []string {
 	text := fmt.Sprintf("- %s (since %s)", p.said(), stamp(p.Since))
 	switch {
 	case m.State == Told:

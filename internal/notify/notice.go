@@ -24,13 +24,13 @@ type Notice struct {
 	Cause  string          `json:"cause"`
 	Opened time.Time       `json:"opened"`
 	Grown  time.Time       `json:"grown"` // when the newest part came
-	Parts  []Part          `json:"parts,omitempty"`
+	Parts  []Affected      `json:"parts,omitempty"`
 	More   int             `json:"more,omitzero"` // parts beyond those that are kept
 	Told   map[string]Mark `json:"told,omitempty"`
 }
 
-// A Part is one thing that a cause befell.
-type Part struct {
+// An Affected is one thing that a cause befell: a part of its notice.
+type Affected struct {
 	Object   string        `json:"object"` // tells the parts of a cause apart
 	Kind     string        `json:"kind"`   // of the event that began it
 	Severity farm.Severity `json:"severity"`
@@ -48,7 +48,7 @@ type Part struct {
 }
 
 // Open reports that it is still so.
-func (p Part) Open() bool { return p.Ended.IsZero() }
+func (p Affected) Open() bool { return p.Ended.IsZero() }
 
 // A Mark is what a receiver was told of a notice.
 type Mark struct {
@@ -60,7 +60,7 @@ type Mark struct {
 }
 
 // open are the parts that are still so.
-func (n Notice) open() (all []Part) {
+func (n Notice) open() (all []Affected) {
 	for _, p := range n.Parts {
 		if p.Open() {
 			all = append(all, p)
@@ -86,7 +86,7 @@ func (n Notice) ended() (at time.Time) {
 // nobody wants to know is not remembered.
 func Take(all []Notice, e farm.Event, tags []string, rules farm.Notifications) []Notice {
 	c := causeOf(e)
-	p := Part{
+	p := Affected{
 		Kind: e.Kind, Severity: e.Level.Severity(), Site: e.Site, Tags: tags, Node: e.Node, Target: e.Target, About: e.About,
 		Rollout: e.Rollout, Text: e.Text, Hint: e.Hint, Since: e.At,
 	}
@@ -119,7 +119,7 @@ func end(all []Notice, name, object string, at time.Time) {
 }
 
 // renew says of a part that is there what is new of it: it is worse, or wrong again.
-func (n *Notice) renew(p Part) bool {
+func (n *Notice) renew(p Affected) bool {
 	for i := range n.Parts {
 		was := &n.Parts[i]
 		if was.Object != p.Object {
@@ -136,7 +136,7 @@ func (n *Notice) renew(p Part) bool {
 
 // into puts a part into the notice of its cause that grew a short while ago, or into a
 // new one.
-func (p Part) into(all []Notice, e farm.Event, name string, while time.Duration) []Notice {
+func (p Affected) into(all []Notice, e farm.Event, name string, while time.Duration) []Notice {
 	for i := range all {
 		n := &all[i]
 		if n.Cause != name || e.At.Sub(n.Grown) > while || n.over() {
@@ -153,7 +153,7 @@ func (p Part) into(all []Notice, e farm.Event, name string, while time.Duration)
 		n.Parts = append(n.Parts, p)
 		return all
 	}
-	return append(all, Notice{ID: name + "-" + e.ID, Farm: e.Farm, Cause: name, Opened: e.At, Grown: e.At, Parts: []Part{p}})
+	return append(all, Notice{ID: name + "-" + e.ID, Farm: e.Farm, Cause: name, Opened: e.At, Grown: e.At, Parts: []Affected{p}})
 }
 
 // over reports that somebody was told that all of it is over: what comes then is new.
@@ -168,7 +168,7 @@ func (n Notice) over() bool {
 
 // takeNews keeps what happened and asks for nothing, where somebody wants to know it: as
 // a line of the rollout that went back, or by itself.
-func takeNews(all []Notice, p Part, e farm.Event, rules farm.Notifications) []Notice {
+func takeNews(all []Notice, p Affected, e farm.Event, rules farm.Notifications) []Notice {
 	for i := range all {
 		for j := range all[i].Parts {
 			w := &all[i].Parts[j]
@@ -191,7 +191,7 @@ func takeNews(all []Notice, p Part, e farm.Event, rules farm.Notifications) []No
 func before(all []Notice, rollout string) (lines []string, rest []Notice) {
 	for _, n := range all {
 		if n.Cause == News && rollout != "" && len(n.Told) == 0 {
-			var others []Part
+			var others []Affected
 			for _, p := range n.Parts {
 				if p.Rollout == rollout {
 					lines = line(lines, p.Text)
@@ -216,7 +216,7 @@ func line(lines []string, text string) []string {
 }
 
 // matches reports that a route wants a part of a severity.
-func matches(r farm.Route, p Part, s farm.Severity) bool {
+func matches(r farm.Route, p Affected, s farm.Severity) bool {
 	site, _, _ := strings.Cut(p.Site, "@") // a node's part of a per-node site is the site's
 	if s.Below(r.Severity) {
 		return false

@@ -142,7 +142,7 @@ func private() map[string]any { return map[string]any{"allow_private": []string{
 func example(state State) Message {
 	m := Message{
 		ID: "reach-ev1-team-1", Notice: "reach-ev1", Farm: "shop", Receiver: "team", State: state, Severity: farm.ForPage, Cause: "reach", At: noon, Began: noon,
-		Parts: []Part{{Object: "www/nginx@web-1", Severity: farm.ForPage, Site: "www", Node: "web-1", Text: "web-1 <cannot> be reached & serves nothing", Since: noon}},
+		Parts: []Affected{{Object: "www/nginx@web-1", Severity: farm.ForPage, Site: "www", Node: "web-1", Text: "web-1 <cannot> be reached & serves nothing", Since: noon}},
 	}
 	m.compose(map[string]Facts{"www": {Site: "www", Targets: 2, InStep: 1, Until: noon.AddDate(0, 0, 9)}}, "https://certfarm.example.com")
 	return m

@@ -84,17 +84,20 @@ func NewClient(t http.RoundTripper) *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return ErrRedirect }}
 }
 
-// PlainError is an error in our words: an SDK's are long, or quote what they sent.
-type PlainError struct {
-	Text string
-	Err  error // what it was made from, to be asked what it is and never printed
+// Plain is an error in our words: an SDK's are long, or quote what they sent. What it was
+// made from may be asked what it is, and is never printed.
+func Plain(text string, err error) error { return &plainError{text, err} }
+
+type plainError struct {
+	text string
+	err  error
 }
 
 // Error is the text.
-func (e *PlainError) Error() string { return e.Text }
+func (e *plainError) Error() string { return e.text }
 
 // Unwrap is what it was made from.
-func (e *PlainError) Unwrap() error { return e.Err }
+func (e *plainError) Unwrap() error { return e.err }
 
 // The shortest secret that is looked for in a text, and the shortest part of a
 // longer one: servers quote what they were sent, and not always all of it.
@@ -135,7 +138,7 @@ func Clean(err error, secrets ...farm.Secret) error {
 	if text == err.Error() {
 		return err
 	}
-	return &PlainError{text, err}
+	return Plain(text, err)
 }
 
 // Word is a secret as a server wants it: files end with a line feed.

@@ -34,6 +34,7 @@ func table() []entry {
 		{Route: get("nodes", "nodes", see, access.Farm), title: "Nodes", file: "nodes.html", show: (*server).nodes},
 		{Route: get("drift", "drift", see, access.Sites), title: "Drift", file: "drift.html", show: (*server).drift},
 		{Route: get("events", "events", see, access.Sites), title: "Events", file: "events.html", show: (*server).events},
+		{Route: get("notifications", "notifications", see, access.Farm), title: "Notifications", file: "notifications.html", show: (*server).notifications},
 		{Route: get("farm", "farm", see, access.Farm), title: "farm.yaml", file: "farm.html", show: (*server).farmText},
 
 		{Route: get("site", "sites/{site}", see, access.Site), nav: "matrix", file: "site.html", show: (*server).site},
@@ -60,6 +61,7 @@ func table() []entry {
 		{Route: post("ask-all", "ask", operate, access.Farm), act: (*server).askNodes},
 		{Route: post("hold", "nodes/{node}/hold", operate, access.WholeNode), act: hold(true)},
 		{Route: post("release", "nodes/{node}/release", operate, access.WholeNode), act: hold(false)},
+		{Route: post("test", "notifications/test", operate, access.Farm), act: (*server).testReceiver},
 		{Route: post("plan", "farm/plan", see, access.Farm), title: "Plan", nav: "farm", file: "farm.html", show: (*server).plan},
 		{Route: post("apply", "farm/apply", access.Edit, access.Farm), act: (*server).apply},
 	}

@@ -198,6 +198,7 @@ var did = map[string]string{
 	"import":  "That certificate is the site's newest now, and is being rolled out.",
 	"revoke":  "The token opens nothing any more.",
 	"end":     "That browser is logged out.",
+	"test":    "A message was sent; the table says what became of it.",
 	"apply":   "The farm.yaml is applied.",
 }
 

@@ -157,7 +157,7 @@ func azureError(err error) error {
 	if hint := azureHint(answer, code); hint != "" {
 		text += "; " + hint
 	}
-	return &outbound.PlainError{text, answer}
+	return outbound.Plain(text, answer)
 }
 
 // azureHint says what to do about an answer.
@@ -194,7 +194,7 @@ func signInError(err error) error {
 		if failed.RawResponse != nil {
 			why = "Entra ID answers " + failed.RawResponse.Status
 		}
-		return &outbound.PlainError{"signing in to Azure: " + why + ": check tenant_id, client_id and the secret client_secret, which may have expired", err}
+		return outbound.Plain("signing in to Azure: " + why + ": check tenant_id, client_id and the secret client_secret, which may have expired", err)
 	}
-	return unreachable(&outbound.PlainError{outbound.Quote(err.Error()), err})
+	return unreachable(outbound.Plain(outbound.Quote(err.Error()), err))
 }
