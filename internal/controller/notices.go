@@ -283,11 +283,8 @@ func factsOfSite(ctx context.Context, tx *store.Tx, farmName, site string) (f no
 		return f, err
 	}
 	f.Do = "certfarm describe site " + site
-	switch do {
-	case Approve, Resume:
+	if do == Approve || do == Resume {
 		f.Do = "certfarm rollout " + do + " " + site
-	case "renew":
-		f.Do += ", certfarm renew " + site
 	}
 	f.Next, f.NextAt, err = nextOf(ctx, tx, farmName, p)
 	return f, err

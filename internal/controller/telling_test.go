@@ -152,6 +152,9 @@ func TestPeopleAreTold(t *testing.T) {
 			t.Errorf("the message does not say %q:\n%s", says, first.Text)
 		}
 	}
+	if n := len(e.messages("drift")); n > 0 {
+		t.Errorf("what is away is told %d times more, as drift", n)
+	}
 	after := b.last()
 	b.set("web2", lab.Down)
 	b.look()

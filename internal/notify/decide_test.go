@@ -226,6 +226,29 @@ func TestNobodyIsToldOfThemselves(t *testing.T) {
 	}
 }
 
+// A node that is away serves nothing, too: that is one thing, in whatever order it is
+// noticed. What it serves when it is back is another.
+func TestWhatIsAwayIsToldOnce(t *testing.T) {
+	drift := down("web-1")
+	drift.Kind, drift.Text = "target.drift", "serves nothing"
+	for _, both := range [][]farm.Event{{down("web-1"), drift}, {drift, down("web-1")}} {
+		d := newDesk()
+		d.event(both[0])
+		d.event(both[1])
+		d.after(time.Minute)
+		if got := d.titles(); len(got) != 1 || !strings.Contains(got[0], "cannot be reached") {
+			t.Fatalf("got %q", got)
+		}
+		d.event(up("web-1"))
+		drift.Text = "serves an expired certificate"
+		d.event(drift)
+		d.after(time.Minute)
+		if got := d.titles(); len(got) != 3 || !strings.Contains(got[2], "serves something else") && !strings.Contains(got[1], "serves something else") {
+			t.Fatalf("got %q", got)
+		}
+	}
+}
+
 // A storm costs no more than a squall, and is over when it is over.
 func TestStorm(t *testing.T) {
 	d := newDesk()

@@ -98,6 +98,12 @@ func Take(all []Notice, e farm.Event, tags []string, rules farm.Notifications) [
 		return takeNews(all, p, e, rules)
 	}
 	p.Object = c.of(e)
+	if c.name == "drift" && isAway(all, p) {
+		return all // a target that is away serves nothing: it is told once
+	}
+	if c.name == "reach" {
+		all = forgetDrift(all, p.Object)
+	}
 	for i := range all {
 		if all[i].Cause == c.name && all[i].renew(p) {
 			return all
@@ -105,6 +111,30 @@ func Take(all []Notice, e farm.Event, tags []string, rules farm.Notifications) [
 	}
 	p.Lines, all = before(all, p.Rollout)
 	return p.into(all, e, c.name, rules.Again)
+}
+
+// isAway reports that people are told already that a target cannot be reached.
+func isAway(all []Notice, p Affected) bool {
+	return slices.ContainsFunc(all, func(n Notice) bool {
+		return n.Cause == "reach" && slices.ContainsFunc(n.open(), func(o Affected) bool { return o.Object == p.Object })
+	})
+}
+
+// forgetDrift takes out, where nobody was told of it yet, that a target serves nothing: it
+// cannot be reached.
+func forgetDrift(all []Notice, target string) []Notice {
+	return without(all, func(n Notice, p Affected) bool { return n.Cause == "drift" && len(n.Told) == 0 && p.Object == target })
+}
+
+// without are the notices without some of their parts; a notice without any is none.
+func without(all []Notice, drop func(Notice, Affected) bool) (rest []Notice) {
+	for _, n := range all {
+		n.Parts = slices.DeleteFunc(slices.Clone(n.Parts), func(p Affected) bool { return drop(n, p) })
+		if len(n.Parts) > 0 {
+			rest = append(rest, n)
+		}
+	}
+	return rest
 }
 
 // end notes that a cause is over for an object.
@@ -189,22 +219,13 @@ func takeNews(all []Notice, p Affected, e farm.Event, rules farm.Notifications) 
 // before takes what was news of a rollout so far, and not told yet, out of the notices:
 // they are lines of the part that says that it went back.
 func before(all []Notice, rollout string) (lines []string, rest []Notice) {
-	for _, n := range all {
-		if n.Cause == News && rollout != "" && len(n.Told) == 0 {
-			var others []Affected
-			for _, p := range n.Parts {
-				if p.Rollout == rollout {
-					lines = line(lines, p.Text)
-				} else {
-					others = append(others, p)
-				}
-			}
-			n.Parts = others
+	rest = without(all, func(n Notice, p Affected) bool {
+		of := n.Cause == News && len(n.Told) == 0 && rollout != "" && p.Rollout == rollout
+		if of {
+			lines = line(lines, p.Text)
 		}
-		if len(n.Parts) > 0 {
-			rest = append(rest, n)
-		}
-	}
+		return of
+	})
 	return lines, rest
 }
 

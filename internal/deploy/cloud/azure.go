@@ -194,7 +194,7 @@ func signInError(err error) error {
 		if failed.RawResponse != nil {
 			why = "Entra ID answers " + failed.RawResponse.Status
 		}
-		return outbound.Plain("signing in to Azure: " + why + ": check tenant_id, client_id and the secret client_secret, which may have expired", err)
+		return outbound.Plain("signing in to Azure: "+why+": check tenant_id, client_id and the secret client_secret, which may have expired", err)
 	}
 	return unreachable(outbound.Plain(outbound.Quote(err.Error()), err))
 }

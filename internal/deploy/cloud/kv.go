@@ -291,7 +291,7 @@ func vaultError(err error) error {
 	hint := ""
 	switch {
 	case strings.Contains(said, "check-and-set"):
-		return outbound.Plain(text + ": " + errForeign.Error(), errors.Join(errForeign, err))
+		return outbound.Plain(text+": "+errForeign.Error(), errors.Join(errForeign, err))
 	case answer.StatusCode == http.StatusForbidden:
 		hint = "has the token expired, and does its policy let it create, read and update this path?"
 	case answer.StatusCode == http.StatusNotFound:
