@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -12,8 +13,8 @@ import (
 func Ping(ctx context.Context, to farm.Secret, allowPrivate []string, proxy string) error {
 	d := discreet{secrets: map[string]farm.Secret{"url": to}}
 	at := outbound.Word(to)
-	if err := address(at, ""); err != nil {
-		return d.about(err)
+	if address(at, "") != nil {
+		return errors.New("what is in the secret url is no URL to call: https://…")
 	}
 	c, err := way{AllowPrivate: allowPrivate}.client(proxy)
 	if err != nil {

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -33,8 +34,8 @@ type secretURL struct {
 // hooked makes the way to the URL in the secret url.
 func hooked(w way, s Setup) (secretURL, error) {
 	to := outbound.Word(s.Secrets["url"])
-	if err := address(to, ""); err != nil {
-		return secretURL{}, err
+	if address(to, "") != nil {
+		return secretURL{}, errors.New("what is in the secret url is no URL to call: https://…")
 	}
 	c, err := w.client(s.Proxy)
 	return secretURL{farm.NewSecret([]byte(to)), c}, err
