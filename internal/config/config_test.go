@@ -40,6 +40,10 @@ func vocabulary(inline bool) Vocabulary {
 			"rfc2136": {Options: []string{"server"}, Secrets: []string{"key"}, Check: writer},
 			"builtin": {Options: []string{"zone"}, Check: writer},
 		},
+		Receivers: map[string]Provider{
+			"mail":  {Options: []string{"server"}, Secrets: []string{"key"}, Check: writer},
+			"slack": {Secrets: []string{"url"}, Check: func([]byte, []string) ([]byte, error) { return []byte("{}"), nil }},
+		},
 		StartTLS:      []string{"smtp", "imap"},
 		InlineSecrets: inline,
 	}
