@@ -83,7 +83,7 @@ func notifications(ctx context.Context, tx *store.Tx, farmName string) (Notifica
 
 // receivers are those of farm.yaml, with how they hear.
 func receivers(ctx context.Context, tx *store.Tx, farmName string, rules farm.Notifications) ([]ReceiverState, error) {
-	waiting, err := tx.Waiting(ctx, farmName)
+	waiting, err := tx.OnTheWay(ctx, farmName)
 	if err != nil {
 		return nil, err
 	}

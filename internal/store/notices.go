@@ -81,8 +81,8 @@ func (t *Tx) RemoveMessage(ctx context.Context, farmName, receiver, id string) e
 	return t.put(ctx, "remove message "+id, `DELETE FROM messages WHERE farm = ? AND receiver = ? AND id = ?`, farmName, receiver, id)
 }
 
-// Waiting counts the messages on their way, by receiver.
-func (t *Tx) Waiting(ctx context.Context, farmName string) (map[string]int, error) {
+// OnTheWay counts the messages on their way, by receiver.
+func (t *Tx) OnTheWay(ctx context.Context, farmName string) (map[string]int, error) {
 	all := map[string]int{}
 	err := t.each(ctx, func(scan func(...any) error) error {
 		var receiver string
