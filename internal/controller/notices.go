@@ -278,7 +278,7 @@ func factsOfSite(ctx context.Context, tx *store.Tx, farmName, site string) (f no
 		}
 	}
 	waits := p.Rollout != "" && p.Waits != "" && p.Again.IsZero()
-	do, err := remedy(ctx, tx, farmName, p, waits)
+	do, err := remedy(ctx, tx, farmName, p, waits, false)
 	if err != nil {
 		return f, err
 	}

@@ -288,7 +288,8 @@ func (d *demo) pages() (all []sight) {
 	}
 	for _, p := range []sight{
 		{"overview", ""}, {"matrix", "matrix"}, {"rollouts", "rollouts"}, {"rollout", "rollouts/" + running.ID}, {"timeline", "timeline"}, {"calendar", "calendar?names=500&lifetime=45"},
-		{"nodes", "nodes"}, {"node", "nodes/mail1"}, {"node-policy", "nodes/app1/policy"}, {"drift", "drift"}, {"events", "events"}, {"farm", "farm"},
+		{"nodes", "nodes"}, {"node", "nodes/mail1"}, {"node-policy", "nodes/app1/policy"}, {"drift", "drift"}, {"events", "events"},
+		{"notifications", "notifications"}, {"farm", "farm"},
 		{"preflight", "sites/checkout/preflight"}, {"site", "sites/checkout"}, {"site-per-node", "sites/ledger"}, {"import", "sites/careers/import"},
 		{"target", "targets/" + url.PathEscape("mail/files@mail1")},
 	} {
