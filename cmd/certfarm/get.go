@@ -227,16 +227,28 @@ func listSites(ctx context.Context, c *client.Client, farmName string) (list, er
 		l.names = append(l.names, s.Name)
 	}
 	l.rows = func(u *ui) (rows [][]cell) {
-		for _, s := range all {
-			rows = append(rows, []cell{
-				{text: s.Name}, {s.Sync, syncTone(s.Sync)}, {s.Health, healthTone(s.Health)},
-				{text: fmt.Sprintf("%d/%d", s.InStep, s.Targets)}, {text: u.when(s.NotAfter)}, {text: u.when(s.Next)},
-				{attention(s), warn}, {text: farm.Short(s.Version)}, {text: s.Issuer}, {text: strings.Join(s.Names, ",")},
-			})
+		for i, s := range all {
+			if s.Of != "" && (i == 0 || all[i-1].Of != s.Of) {
+				rows = append(rows, siteRow(u, controller.Whole(s.Of, membersOf(all, s.Of))))
+			}
+			rows = append(rows, siteRow(u, s))
 		}
 		return rows
 	}
 	return l, err
+}
+
+func siteRow(u *ui, s controller.SiteStatus) []cell {
+	return []cell{
+		{text: s.Name}, {s.Sync, syncTone(s.Sync)}, {s.Health, healthTone(s.Health)},
+		{text: fmt.Sprintf("%d/%d", s.InStep, s.Targets)}, {text: u.when(s.NotAfter)}, {text: u.when(s.Next)},
+		{attention(s), warn}, {text: farm.Short(s.Version)}, {text: s.Issuer}, {text: strings.Join(s.Names, ",")},
+	}
+}
+
+// membersOf are those of the sites that are a node's part of one with strategy per-node.
+func membersOf(all []controller.SiteStatus, whole string) []controller.SiteStatus {
+	return slices.DeleteFunc(slices.Clone(all), func(s controller.SiteStatus) bool { return s.Of != whole })
 }
 
 // attention is the first thing that asks for a person, and how many more do.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -174,7 +175,8 @@ func (c *Controller) hearOne(ctx context.Context, tx *store.Tx, g hearing) (r he
 }
 
 // agentBack tells that an agent is heard of for the first time, or again, and has the
-// sites on its node looked at: what it missed is brought there at once.
+// sites on its node looked at, and their keys asked for: what it missed is brought there
+// at once.
 func (c *Controller) agentBack(ctx context.Context, tx *store.Tx, a store.Agent, was, now time.Time) error {
 	e := farm.Event{Farm: a.Farm, Kind: "agent.heard", Node: a.Node, Text: "the agent of " + a.Node + " asks for the first time"}
 	if !was.IsZero() {
@@ -193,7 +195,7 @@ func (c *Controller) agentBack(ctx context.Context, tx *store.Tx, a store.Agent,
 			continue
 		}
 		looked[p.Target.Site] = true
-		if err := arm(ctx, tx, a.Farm, "look", p.Target.Site, tx.Now()); err != nil {
+		if err := errors.Join(arm(ctx, tx, a.Farm, "look", p.Target.Site, tx.Now()), askAgain(ctx, tx, a.Farm, p.Target.Site)); err != nil {
 			return err
 		}
 	}

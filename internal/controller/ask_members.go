@@ -83,9 +83,17 @@ func (s *SiteStatus) add(m SiteStatus) {
 	s.Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return !slices.Contains(m.Names, n) })
 }
 
+// Whole is the status of a site as a whole, of those of its members.
+func Whole(name string, members []SiteStatus) SiteStatus {
+	s := SiteStatus{Name: name, Sync: "in-sync", Health: "healthy"}
+	for _, m := range members {
+		s.add(m)
+	}
+	return s
+}
+
 // groupDetail is everything about a site as a whole.
 func groupDetail(ctx context.Context, tx *store.Tx, farmName, name string, members []farm.Site) (g SiteDetail, err error) {
-	g.Name, g.Sync, g.Health = name, "in-sync", "healthy"
 	g.Certificate = farm.Certificate{Farm: farmName, Site: name}
 	have := 0
 	for _, m := range members {
@@ -93,7 +101,6 @@ func groupDetail(ctx context.Context, tx *store.Tx, farmName, name string, membe
 		if err != nil {
 			return g, err
 		}
-		g.add(d.SiteStatus)
 		g.Members = append(g.Members, d.SiteStatus)
 		g.Versions, g.Places = append(g.Versions, d.Versions...), append(g.Places, d.Places...)
 		if d.Version != "" {
@@ -101,6 +108,7 @@ func groupDetail(ctx context.Context, tx *store.Tx, farmName, name string, membe
 		}
 		g.Policy = d.Policy
 	}
+	g.SiteStatus = Whole(name, g.Members)
 	g.Verdict = fmt.Sprintf("%d of %d nodes have a certificate of their own", have, len(members))
 	return g, g.history(ctx, tx, farmName, members)
 }
@@ -195,26 +203,22 @@ func (p *Progress) ofWait(ctx context.Context, tx *store.Tx, farmName string, si
 	return true, unlessGone(err)
 }
 
-// tellAll says a word to every rollout of a site's members that it concerns.
+// tellAll says a word to every rollout of a site's members that it concerns, in one
+// transaction: one that begins meanwhile finds it said to a sibling, or is told itself.
 func (c *Controller) tellAll(ctx context.Context, farmName string, names []string, word, wave, by string) (r farm.Rollout, err error) {
-	var first error
-	heard := 0
-	for _, name := range names {
-		one, err := c.tellOne(ctx, farmName, name, word, wave, by)
-		_, refused := errors.AsType[*Refusal](err)
-		switch {
-		case err == nil:
-			r, heard = one, heard+1
-		case refused, errors.Is(err, store.ErrNotFound):
-			first = cmp.Or(first, err)
-		default:
-			return r, err
-		}
-	}
-	if heard == 0 {
-		return r, first
-	}
-	return r, nil
+	err = c.Store.Update(ctx, func(tx *store.Tx) error {
+		return each(names, func(name string) error {
+			one, err := tellOne(ctx, tx, farmName, name, word, wave, by)
+			if errors.Is(err, store.ErrNotFound) {
+				return &Refusal{"site " + name + " has no rollout yet", "`certfarm get rollouts` lists them"}
+			}
+			if err == nil {
+				r = one
+			}
+			return err
+		})
+	})
+	return r, err
 }
 
 // each does something for every site of several, and returns the refusal of the first

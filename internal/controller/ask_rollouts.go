@@ -73,36 +73,37 @@ func (c *Controller) Tell(ctx context.Context, farmName, idOrSite, word, wave, b
 	if unlessGone(err) != nil {
 		return r, err
 	}
-	return c.tellOne(ctx, farmName, idOrSite, word, wave, by)
-}
-
-func (c *Controller) tellOne(ctx context.Context, farmName, idOrSite, word, wave, by string) (r farm.Rollout, err error) {
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
-		if r, err = findRollout(ctx, tx, farmName, idOrSite); err != nil {
-			return err
-		}
-		if word == Approve && wave == "" {
-			if done, err := allow(ctx, tx, r, by); err != nil || done {
-				return err
-			}
-		}
-		if r.Outcome != farm.Running {
-			return &Refusal{fmt.Sprintf("rollout %s has ended: %s", r.ID, r.Outcome), "`certfarm rollout undo " + r.Site + "` brings the version before back"}
-		}
-		if err := obey(&r, word, wave, by); err != nil {
-			return err
-		}
-		if err := tx.PutRollout(ctx, r); err != nil {
-			return err
-		}
-		if err := tell(ctx, tx, farm.Event{
-			Farm: farmName, Kind: "rollout." + word, Site: r.Site, Rollout: r.ID, Actor: by, Text: by + ": " + word + " " + wave,
-		}); err != nil {
-			return err
-		}
-		return arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
+		r, err = tellOne(ctx, tx, farmName, idOrSite, word, wave, by)
+		return err
 	})
 	return r, err
+}
+
+func tellOne(ctx context.Context, tx *store.Tx, farmName, idOrSite, word, wave, by string) (r farm.Rollout, err error) {
+	if r, err = findRollout(ctx, tx, farmName, idOrSite); err != nil {
+		return r, err
+	}
+	if word == Approve && wave == "" {
+		if done, err := allow(ctx, tx, r, by); err != nil || done {
+			return r, err
+		}
+	}
+	if r.Outcome != farm.Running {
+		return r, &Refusal{fmt.Sprintf("rollout %s has ended: %s", r.ID, r.Outcome), "`certfarm rollout undo " + r.Site + "` brings the version before back"}
+	}
+	if err := obey(&r, word, wave, by); err != nil {
+		return r, err
+	}
+	if err := tx.PutRollout(ctx, r); err != nil {
+		return r, err
+	}
+	if err := tell(ctx, tx, farm.Event{
+		Farm: farmName, Kind: "rollout." + word, Site: r.Site, Rollout: r.ID, Actor: by, Text: by + ": " + word + " " + wave,
+	}); err != nil {
+		return r, err
+	}
+	return r, arm(ctx, tx, farmName, "advance", r.ID, tx.Now())
 }
 
 // allow lets go on what waits for a person's word beside waves: strangers'

@@ -51,6 +51,19 @@ func (c *Controller) unasked(o ordering, node string, err error) farm.Result {
 	return farm.Result{Value: ordered{order: o.order}, Again: o.order.Again}
 }
 
+// askAgain has the orders of a site go on that wait for a key of its node.
+func askAgain(ctx context.Context, tx *store.Tx, farmName, site string) error {
+	orders, err := tx.Orders(ctx, farmName, store.OrderQuery{Site: site, Limit: 8})
+	for _, o := range orders {
+		if o.State.Ended() || o.CSR != nil || o.Tries == 0 {
+			continue
+		}
+		o.Tries, o.Again = 0, time.Time{}
+		err = errors.Join(err, tx.PutOrder(ctx, o), armOrder(ctx, tx, o))
+	}
+	return err
+}
+
 // fits refuses a signing request that is not for what was asked: a node must not have
 // other names signed, nor another sort of key.
 func fits(csr []byte, o farm.Order) error {

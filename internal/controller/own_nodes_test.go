@@ -33,6 +33,35 @@ type ownNodes struct {
 type ownNode struct {
 	host.Host // nil
 	*agent.Answerer
+	liar *liar // in its place, where the node was taken over
+}
+
+// A liar stages as it is told, and from then on says that all was done, and has done
+// nothing.
+type liar struct {
+	honest remote.Answerer
+	mu     sync.Mutex
+	leaves []string // that it says are live
+}
+
+func (l *liar) Answer(ctx context.Context, c remote.Call) remote.Answer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch c.Do {
+	case remote.DoStage:
+		l.leaves = nil
+		for _, b := range c.Stage.Bundles {
+			l.leaves = append(l.leaves, b.Leaf)
+		}
+		return l.honest.Answer(ctx, c)
+	case remote.DoInspect:
+		if l.leaves != nil {
+			return remote.Answer{ID: c.ID, Installed: deploy.Installed{Leaves: l.leaves}}
+		}
+		return l.honest.Answer(ctx, c)
+	case remote.DoActivate, remote.DoRestore, remote.DoDiscard, remote.DoRequest, remote.DoForget:
+	}
+	return remote.Answer{ID: c.ID}
 }
 
 // Run is the login with its forced command.
@@ -40,6 +69,9 @@ func (n *ownNode) Run(ctx context.Context, _ []string, stdin []byte) ([]byte, er
 	c, err := remote.Open(stdin)
 	if err != nil {
 		return nil, err
+	}
+	if n.liar != nil {
+		return remote.Frame(n.liar.Answer(ctx, c))
 	}
 	return remote.Frame(n.Answer(ctx, c))
 }
@@ -163,5 +195,30 @@ func TestANodeRefuses(t *testing.T) {
 	b.ended(farm.RolledBack, 2)
 	if !strings.Contains(b.story(), "kinds: [nginx]") {
 		t.Errorf("it does not say what is missing:\n%s", b.story())
+	}
+}
+
+// A node that was taken over says that it activated, and that what was staged is on its
+// disk; its endpoint serves what it did. The controller's own handshakes contradict it:
+// nobody else gets the new version, all go back, and it is told which node it was (S3).
+func TestANodeLies(t *testing.T) {
+	t.Parallel()
+	b, o := newOwnBed(t)
+	b.apply()
+	v1 := b.fingerprint(b.ended(farm.Done, 1).To.ID)
+	b.rests()
+	o.mu.Lock()
+	o.all["web1"].liar = &liar{honest: o.all["web1"].Answerer}
+	o.mu.Unlock()
+	b.renew()
+	r := b.ended(farm.RolledBack, 2)
+	b.allServe(v1)
+	for _, s := range r.Steps {
+		if lied := strings.HasSuffix(s.Target, "@web1"); (s.Fault != "") != lied {
+			t.Errorf("%s is at fault: %q %s", s.Target, s.Fault, s.Error)
+		}
+	}
+	if !strings.Contains(b.story(), " serves "+farm.Short(v1)+", not ") {
+		t.Errorf("it is not told what was seen:\n%s", b.story())
 	}
 }

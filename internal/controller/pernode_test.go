@@ -159,6 +159,44 @@ func TestAFailedCanaryHoldsTheOtherNodes(t *testing.T) {
 	b.mustHaveIssued(6)
 }
 
+// One word of a person lets a wave of nodes begin, and the next time they wait for the
+// next word.
+func TestAssentIsForAWaveOfNodesAndForOneTime(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, setting{policy: steady(), edit: func(b *bed, text string) string {
+		at := strings.Index(text, "\n  web2:")
+		text = text[:at] + strings.Replace(text[at:], "{pool: web}", "{pool: careful}", 2)
+		return perNode(b, policyLine("waves: [{name: careful, match: {pool: careful}, approve: true}]")(b, text))
+	}})
+	approve := func() {
+		t.Helper()
+		b.until("a wave of nodes waits for a person", func(*store.Tx) (bool, error) {
+			_, err := b.Controller.Tell(b.ctx, b.Farm, b.Site, controller.Approve, "careful", "somebody")
+			return err == nil, nil
+		})
+	}
+	b.apply()
+	approve()
+	b.settled()
+	first := b.distinct("web1", "web2", "web3")
+
+	b.renew()
+	b.until("the node of the wave waits", func(tx *store.Tx) (bool, error) {
+		all, err := tx.Rollouts(b.ctx, b.Farm, member("web2"), 1)
+		return err == nil && len(all) > 0 && strings.HasPrefix(all[0].Reason, "renewal") && all[0].Steps[0].State == farm.Staged, err
+	})
+	b.pass(time.Hour)
+	b.mustServe(first[1], "web2")
+	b.mustServe(first[2], "web3")
+	approve()
+	b.settled()
+	for i, leaf := range b.distinct("web1", "web2", "web3") {
+		if slices.Contains(first, leaf) {
+			t.Errorf("web%d was not renewed", i+1)
+		}
+	}
+}
+
 // A change of strategy moves the targets, and can be undone: by undoing the rollout on
 // each node, and by applying what was before, without a new order.
 func TestAChangeOfStrategyCanBeUndone(t *testing.T) {

@@ -29,14 +29,16 @@ func assents(ctx context.Context, tx *store.Tx, r *farm.Rollout, site farm.Site,
 	return approvedWave(ctx, tx, r, site, v)
 }
 
-// approvedWave gives a member's rollout the assent that a sibling of its wave was given
-// since the member last got a version: a person assents to a wave, not to each node.
+// approvedWave gives a member's rollout the assent that a person gave to a sibling of its
+// wave since the member's own last turn ended: a person assents to a wave, not to each
+// node, and to this time, not to the next. What the sibling has from another does not
+// count: that may be of the time before.
 func approvedWave(ctx context.Context, tx *store.Tx, r *farm.Rollout, site farm.Site, v farm.Version) error {
 	asks := slices.ContainsFunc(r.Waves, func(w farm.Wave) bool { return w.Approve })
 	if site.Member == nil || !asks {
 		return nil
 	}
-	since, err := issuedBefore(ctx, tx, v)
+	since, err := lastTurn(ctx, tx, v)
 	if err != nil {
 		return err
 	}
@@ -59,23 +61,29 @@ func approvedWave(ctx context.Context, tx *store.Tx, r *farm.Rollout, site farm.
 	return nil
 }
 
-// issuedBefore is when the version before v was issued; zero: v is the first.
-func issuedBefore(ctx context.Context, tx *store.Tx, v farm.Version) (at time.Time, err error) {
-	versions, err := tx.Versions(ctx, v.Farm, v.Site)
-	for _, o := range versions {
-		if o.Created.Before(v.Created) && o.Created.After(at) {
-			at = o.Created
+// turnsBack is among how many rollouts of a member its last turn is looked for: a version
+// that does not go well is tried again every six hours.
+const turnsBack = 32
+
+// lastTurn is when the last rollout ended that brought another version than v; zero:
+// there was none.
+func lastTurn(ctx context.Context, tx *store.Tx, v farm.Version) (at time.Time, err error) {
+	all, err := tx.Rollouts(ctx, v.Farm, v.Site, turnsBack)
+	for _, r := range all {
+		if r.To.ID != v.ID && r.Ended.After(at) {
+			at = r.Ended
 		}
 	}
 	return at, err
 }
 
-// inherit takes over the assents of another rollout, and reports whether there was one.
+// inherit takes over the assents that a person gave to another rollout, and reports
+// whether there was one.
 func inherit(r *farm.Rollout, from farm.Rollout) (some bool) {
 	for i := range r.Waves {
 		j := slices.IndexFunc(from.Waves, func(w farm.Wave) bool { return w.Name == r.Waves[i].Name })
-		if r.Waves[i].Approve && j >= 0 && from.Waves[j].Approved != "" {
-			r.Waves[i].Approved, some = from.Waves[j].Approved, true
+		if r.Waves[i].Approve && j >= 0 && from.Waves[j].Approved != "" && !from.Waves[j].Inherited {
+			r.Waves[i].Approved, r.Waves[i].Inherited, some = from.Waves[j].Approved, true, true
 		}
 	}
 	return some

@@ -264,7 +264,7 @@ func (w *nameWorld) setSnippet(t *testing.T, r *rig) {
 }
 
 // program begins to build certfarm as it is shipped, and returns what waits for it.
-func (w *nameWorld) program(t *testing.T) (built func(*testing.T) string) {
+func (w *world) program(t *testing.T) (built func(*testing.T) string) {
 	t.Helper()
 	file := filepath.Join(w.dir, "certfarm")
 	var err error

@@ -285,7 +285,8 @@ type rig struct {
 	*ground
 	*controller.Controller
 	trouble *trouble
-	last    string // the last rollout that was looked at
+	log     *locked // the controller's
+	last    string  // the last rollout that was looked at
 }
 
 // start runs a controller over the database at an address until the test ends.

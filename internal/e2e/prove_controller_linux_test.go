@@ -169,7 +169,7 @@ func (w *world) rig(t *testing.T, name, database, master string) *rig {
 	c, lines := controller.Real(s, keys, slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(func() { must(t, lines.Close()) })
 	c.InPlace, c.Pace, c.Helper = true, pace, w.helper
-	r := &rig{ground: g, trouble: &trouble{}, Controller: controller.New(c)}
+	r := &rig{ground: g, trouble: &trouble{}, log: log, Controller: controller.New(c)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			r.journal(t)

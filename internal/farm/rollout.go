@@ -67,9 +67,10 @@ func (v VersionFacts) Life(now time.Time) float64 {
 
 // A Wave is a set of targets that are changed together.
 type Wave struct {
-	Name     string `json:"name,omitzero"`
-	Approve  bool   `json:"approve"` // a person must assent before it begins
-	Approved string `json:"approved,omitzero"`
+	Name      string `json:"name,omitzero"`
+	Approve   bool   `json:"approve"`            // a person must assent before it begins
+	Approved  string `json:"approved,omitzero"`  // who did
+	Inherited bool   `json:"inherited,omitzero"` // to another member's rollout
 }
 
 // A Step is one target's progress through a rollout. From and To are the step's
