@@ -37,7 +37,7 @@ func Real(s *store.Store, keys *secret.Keyring, log *slog.Logger) (Config, io.Cl
 		Hosts:    lines.host,
 		Issuers:  newIssuer,
 		Solver:   newWays(s).solver,
-		Prober:   probe.TLS{},
+		Prober:   probe.TLS{Memory: probe.NewMemory()},
 		Asker:    http01.Preflight,
 		Notifier: notify.Log{Logger: log},
 	}, lines

@@ -182,7 +182,7 @@ func (a *asker) add(sum *farm.Sight, chain []*x509.Certificate) {
 	if len(names) == 0 && a.q.Endpoint.SNI != "" {
 		names = []string{a.q.Endpoint.SNI}
 	}
-	if why := distrust(chain, a.roots, names, a.now); why != "" && sum.Trusted {
+	if why := a.distrust(chain, names); why != "" && sum.Trusted {
 		sum.Trusted, sum.Distrust = false, why
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 type TLS struct {
 	Timeout time.Duration    // for one handshake, from dialling on; zero: 10 s
 	Now     func() time.Time // the clock that certificates' dates are held against; nil: time.Now
+	Memory  *Memory          // of chains, from one question to the next; nil: none
 }
 
 const (
@@ -33,7 +35,9 @@ const (
 
 // Probe makes q.Samples plain handshakes, as any client would, and then, for a
 // sort of key that was asked for and not shown, as many in TLS 1.2 with the
-// suites of that sort alone.
+// suites of that sort alone. It exchanges keys on the curve that every server has,
+// and where one turns that away in whatever way it knows: what it serves does not
+// depend on it.
 //
 // A sort that could not be asked for is a line of NotSeen, the key type first:
 // "rsa2048: why". One that was asked for and refused is simply not there.
@@ -63,6 +67,7 @@ func (p TLS) Probe(ctx context.Context, q Question) (farm.Sight, error) {
 type asker struct {
 	q       Question
 	roots   *x509.CertPool // nil: the system's
+	memory  *Memory
 	dial    host.Dialer
 	begin   dialogue // nil: TLS from the first byte
 	timeout time.Duration
@@ -70,9 +75,12 @@ type asker struct {
 }
 
 func (p TLS) asker(q Question) (*asker, error) {
-	a := &asker{q: q, dial: q.Through, timeout: p.Timeout, now: time.Now()}
+	a := &asker{q: q, dial: q.Through, timeout: p.Timeout, now: time.Now(), memory: p.Memory}
 	if p.Now != nil {
 		a.now = p.Now()
+	}
+	if a.memory == nil {
+		a.memory = NewMemory() // the samples of one question show one chain, too
 	}
 	if a.timeout <= 0 {
 		a.timeout = defaultTimeout
@@ -89,13 +97,12 @@ func (p TLS) asker(q Question) (*asker, error) {
 	if q.Endpoint.Proxy < 0 || q.Endpoint.Proxy > 2 {
 		return nil, fmt.Errorf("PROXY protocol version %d is unknown; there are 1 and 2", q.Endpoint.Proxy)
 	}
+	var err error
 	if q.Roots != "" {
-		a.roots = x509.NewCertPool()
-		if !a.roots.AppendCertsFromPEM([]byte(q.Roots)) {
-			return nil, errors.New("the issuer's roots hold no certificate in PEM")
+		if a.roots, err = a.memory.pool(q.Roots); err != nil {
+			return nil, err
 		}
 	}
-	var err error
 	a.begin, err = dialogueFor(q.Endpoint.StartTLS)
 	return a, err
 }
@@ -123,10 +130,38 @@ type look struct {
 type wish struct {
 	max    uint16
 	suites []uint16
+	curves []tls.CurveID
 }
 
-// series makes n new connections with the same wish.
+// lean are the NIST curves. P-256 is the one that every server of TLS 1.3 has (RFC
+// 8446 §9.1), and costs a fraction of ML-KEM, which is offered otherwise: a rollout
+// of many certificates is mostly handshakes. What is seen in one stays secret to
+// nobody, so nothing is lost by it.
+var lean = []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
+// series makes n new connections with the same wish, on the lean curves. Where every
+// one is turned away as a server does that shares none of them, n others offer all
+// there are. One of several that is turned away is a worker that fails.
 func (a *asker) series(ctx context.Context, w wish, n int) []look {
+	w.curves = lean
+	looks := a.times(ctx, w, n)
+	if slices.ContainsFunc(looks, func(l look) bool { return !l.apart() }) {
+		return looks
+	}
+	w.curves = nil
+	return a.times(ctx, w, n)
+}
+
+// apart reports that the server found nothing in common with what was offered: it
+// must say so with one of these (RFC 8446 §4.1.1).
+func (l look) apart() bool {
+	const handshakeFailure, insufficientSecurity = tls.AlertError(40), tls.AlertError(71)
+	told, ok := errors.AsType[*net.OpError](l.err)
+	return ok && l.refused && (told.Err.Error() == handshakeFailure.Error() || told.Err.Error() == insufficientSecurity.Error())
+}
+
+// times makes n new connections with the same wish.
+func (a *asker) times(ctx context.Context, w wish, n int) []look {
 	looks := make([]look, n)
 	slots := make(chan struct{}, inFlight)
 	var wg sync.WaitGroup
@@ -158,7 +193,7 @@ func (a *asker) look(ctx context.Context, w wish) (l look) {
 		return look{err: inTime(ctx, err)}
 	}
 	client := tls.Client(conn, a.config(w, &l))
-	err = client.HandshakeContext(ctx)
+	err = client.Handshake() // which ends with ctx: the line is closed then
 	switch {
 	case err == nil:
 		l.proven, l.version = true, client.ConnectionState().Version
@@ -197,6 +232,7 @@ func (a *asker) config(w wish, l *look) *tls.Config {
 		MinVersion:         tls.VersionTLS10, // nothing is sent through it: to see is all
 		MaxVersion:         w.max,
 		CipherSuites:       w.suites,
+		CurvePreferences:   w.curves,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			l.chain = s.PeerCertificates
 			return nil

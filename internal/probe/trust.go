@@ -15,25 +15,15 @@ import (
 // root): a browser may know a missing intermediate from elsewhere, most clients
 // do not. With the system's roots Windows and macOS judge by themselves, and may
 // fetch one; private roots are judged alike everywhere.
-func distrust(served []*x509.Certificate, roots *x509.CertPool, names []string, now time.Time) string {
-	leaf := served[0]
+func (a *asker) distrust(served []*x509.Certificate, names []string) string {
+	leaf, now := served[0], a.now
 	switch {
 	case now.Before(leaf.NotBefore):
 		return "not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339)
 	case now.After(leaf.NotAfter):
 		return "expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	between := x509.NewCertPool()
-	for _, c := range served[1:] {
-		between.AddCert(c)
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: between,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	if err != nil {
+	if err := a.memory.leads(served, a.q.Roots, now, func() error { return a.verify(served) }); err != nil {
 		return brokenChain(served, err, now)
 	}
 	var uncovered []string
@@ -46,6 +36,21 @@ func distrust(served []*x509.Certificate, roots *x509.CertPool, names []string, 
 		return "wrong name: it does not cover " + strings.Join(uncovered, ", ")
 	}
 	return ""
+}
+
+// verify follows the chain to the roots.
+func (a *asker) verify(served []*x509.Certificate) error {
+	between := x509.NewCertPool()
+	for _, c := range served[1:] {
+		between.AddCert(c)
+	}
+	_, err := served[0].Verify(x509.VerifyOptions{
+		Roots:         a.roots,
+		Intermediates: between,
+		CurrentTime:   a.now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
 }
 
 // brokenChain says where the way from the leaf to a root ends.
