@@ -80,7 +80,7 @@ func (c *Controller) workAct(ctx context.Context, j farm.Job) farm.Result {
 // acts loads what is in flight for the verb and group.
 func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group string) (acts []act, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		doing, err := tx.Doing(ctx, j.Farm, group, verb, atMost(verb))
+		doing, err := tx.InFlight(ctx, j.Farm, group, verb, atMost(verb))
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 				return err
 			}
 			a.job = j.ID
-			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.Rollout}
+			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.ID}
 			acts = append(acts, a)
 		}
 		return nil
@@ -143,7 +143,7 @@ func (c *Controller) oneByOne(ctx context.Context, verb farm.Verb, acts []act) [
 func sideBySide(verb farm.Verb) int {
 	switch verb {
 	case farm.DoStage, farm.DoVerify, farm.DoDiscard:
-		return 8
+		return 32
 	}
 	return 1
 }
@@ -245,10 +245,18 @@ func (c *Controller) switchAll(ctx context.Context, verb farm.Verb, acts []act) 
 func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	answers, _ := f.Result.Value.([]farm.Answer)
 	advance := map[string]bool{}
+	var ids []store.StepID
 	for _, a := range answers {
-		r, err := tx.RolloutFor(ctx, f.Job.Farm, a.Rollout, a.Target)
-		if err != nil {
-			return err
+		ids = append(ids, store.StepID{Rollout: a.Rollout, Target: a.Target})
+	}
+	rollouts, err := tx.RolloutsFor(ctx, f.Job.Farm, ids)
+	if err != nil {
+		return err
+	}
+	for i, a := range answers {
+		r, there := rollouts[ids[i]]
+		if !there {
+			return fmt.Errorf("step %s of rollout %s: %w", a.Target, a.Rollout, store.ErrNotFound)
 		}
 		if err := c.record(ctx, tx, r, rollout.Record(r, a, tx.Now()), a); err != nil {
 			return err

@@ -41,11 +41,11 @@ func (c *Controller) workNotify(ctx context.Context, j farm.Job) farm.Result {
 		if err != nil {
 			return err
 		}
-		q := store.EventQuery{Limit: notifyAtOnce}
+		after := ""
 		if known = strings.Fields(text); len(known) > 0 {
-			q.After, q.Limit = known[0], q.Limit+len(known)
+			after = known[0]
 		}
-		if events, err = tx.Events(ctx, j.Farm, q); err != nil {
+		if events, err = tx.EventsSince(ctx, j.Farm, after, known, notifyAtOnce); err != nil {
 			return err
 		}
 		fresh = untold(events, known)

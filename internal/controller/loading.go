@@ -25,14 +25,8 @@ type loading struct {
 
 // act loads what acting on one step takes. What is only switched or taken away goes
 // by its receipt.
-func (l loading) act(ctx context.Context, d store.Doing) (a act, err error) {
-	if a.Rollout, err = l.tx.RolloutFor(ctx, l.farm, d.Rollout, d.Target); err != nil {
-		return a, err
-	}
-	a.step = a.Steps[0]
-	if a.place, err = l.tx.Place(ctx, l.farm, a.step.Target); err != nil {
-		return a, err
-	}
+func (l loading) act(ctx context.Context, f store.InFlight) (a act, err error) {
+	a.Rollout, a.step, a.place = f.Rollout, f.Steps[0], f.Place
 	switch l.verb {
 	case farm.DoDiscard:
 		return a, nil

@@ -47,6 +47,16 @@ type Maker interface {
 	Mkdir(ctx context.Context, name string, a Attr) error
 }
 
+// Creator is a host that makes a file and reads it back in one go, with far fewer
+// requests than a Write and a Read. It is for a file in a folder of one's own, which
+// nobody looks into yet: a cut may leave a part of it.
+type Creator interface {
+	// Create makes a file that must not be there, with owner and mode set before there
+	// is content, syncs it where the server has fsync, and returns what the node then
+	// reads. Whether that is what was sent is for the caller to see.
+	Create(ctx context.Context, name string, data []byte, a Attr) (back []byte, err error)
+}
+
 // Linker is a host whose files may be symlinks. Paths on Windows are never made
 // symlinks: who may make one there is a right of its own, and none is replaced in
 // one step.

@@ -112,7 +112,7 @@ type direct struct{}
 
 // Dial opens a connection of our own.
 func (direct) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{KeepAlive: -1} // it lives for one handshake
 	return d.DialContext(ctx, network, address)
 }
 

@@ -413,7 +413,32 @@ func TestRollouts(t *testing.T) {
 			if len(few) != 1 {
 				t.Errorf("limited: %v", few)
 			}
+			if _, err := tx.InFlight(ctx, "f", "g", farm.DoActivate, 0); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("acts on targets without a place: %v", err)
+			}
+			only := func(i int) farm.Rollout {
+				one := r
+				one.Steps = r.Steps[i : i+1]
+				return one
+			}
+			z, m := store.StepID{Rollout: "ro1", Target: "z"}, store.StepID{Rollout: "ro1", Target: "m"}
+			some, err10 := tx.RolloutsFor(ctx, "f", []store.StepID{z, m, {Rollout: "ro1", Target: "n"}, {Rollout: "ro9", Target: "z"}})
+			same(t, "rollouts for", some, map[store.StepID]farm.Rollout{z: only(0), m: only(2)})
+			if err10 != nil {
+				return err10
+			}
 			return errors.Join(err, err2, err3, err4, err5, err6, err7, err8, err9)
+		})
+		places := []farm.Place{{Farm: "f", Target: farm.Target{Name: "a"}}, {Farm: "f", Target: farm.Target{Name: "z"}}}
+		update(t, s, func(tx *store.Tx) error { return errors.Join(tx.PutPlace(ctx, places[0]), tx.PutPlace(ctx, places[1])) })
+		view(t, s, func(tx *store.Tx) error {
+			acts, err := tx.InFlight(ctx, "f", "g", farm.DoActivate, 0)
+			z, a := r, r
+			z.Steps, a.Steps = r.Steps[:1], r.Steps[1:2]
+			same(t, "in flight", acts, []store.InFlight{{Rollout: z, Place: places[1]}, {Rollout: a, Place: places[0]}})
+			one, err2 := tx.InFlight(ctx, "f", "g", farm.DoActivate, 1)
+			same(t, "the first in flight", one, acts[:1])
+			return errors.Join(err, err2)
 		})
 	})
 }
@@ -527,7 +552,10 @@ func TestEventsKeepTheirOrder(t *testing.T) {
 			if len(none) > 0 {
 				t.Errorf("alarms: %v", none)
 			}
-			return errors.Join(err, err2, err3, err4)
+			known := []string{all[3].ID, all[5].ID, all[19].ID}
+			since, err5 := tx.EventsSince(ctx, "f", all[3].ID, known, 2)
+			same(t, "since", since, []farm.Event{all[4], {ID: all[5].ID, At: all[5].At}, all[6], all[7], all[8]})
+			return errors.Join(err, err2, err3, err4, err5)
 		})
 	})
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -61,6 +63,48 @@ func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.
 		order = ` ORDER BY id DESC LIMIT ?`
 	}
 	return many[farm.Event](ctx, t, "events", `SELECT doc FROM events`+w.text()+order, append(w.args, limited(q.Limit))...)
+}
+
+// EventsSince returns up to limit lines of the journal after an id whose ids are not
+// known, and those between them that are, of which it has no more than ID and At: who
+// follows the journal reads the last of it again and again. They are oldest first.
+func (t *Tx) EventsSince(ctx context.Context, farmName, after string, known []string, limit int) ([]farm.Event, error) {
+	had := make(map[string]bool, len(known))
+	for _, id := range known {
+		had[id] = true
+	}
+	var all []farm.Event
+	var fresh []any
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var e farm.Event
+		var at int64
+		err := scan(&e.ID, &at)
+		e.At = instant(at)
+		if all = append(all, e); !had[e.ID] {
+			fresh = append(fresh, e.ID)
+		}
+		return err
+	}, `SELECT id, at FROM events WHERE farm = ? AND id > ? ORDER BY id LIMIT ?`, farmName, after, int64(limit+len(known)))
+	if err != nil {
+		return nil, fmt.Errorf("events: %w", err)
+	}
+	whole := map[string]farm.Event{}
+	for part := range slices.Chunk(fresh, maxRows) {
+		some, err := many[farm.Event](ctx, t, "events",
+			`SELECT doc FROM events WHERE farm = ? AND id IN (`+values(len(part), "?")+`)`, append([]any{farmName}, part...)...)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range some {
+			whole[e.ID] = e
+		}
+	}
+	for i, e := range all {
+		if w, ok := whole[e.ID]; ok {
+			all[i] = w
+		}
+	}
+	return all, nil
 }
 
 // Expire forgets what is older than before and that nothing will ask for: events,

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -106,6 +107,86 @@ func (t *Tx) RolloutFor(ctx context.Context, farmName, id, target string) (farm.
 	s, err := t.Step(ctx, farmName, id, target)
 	r.Steps = []farm.Step{s}
 	return r, err
+}
+
+// An InFlight is an act in flight with all that is known of it: its rollout, with its one
+// step and no other, and its target.
+type InFlight struct {
+	farm.Rollout
+	Place farm.Place
+}
+
+// InFlight is Doing with all that is known of each, in one go: what an act takes to load
+// would else be most of what many cost.
+func (t *Tx) InFlight(ctx context.Context, farmName, group string, do farm.Verb, limit int) ([]InFlight, error) {
+	var all []InFlight
+	err := t.each(ctx, func(scan func(...any) error) error {
+		var head, step, place string
+		if err := scan(&head, &step, &place); err != nil {
+			return err
+		}
+		r, err := withStep(head, step)
+		if err != nil {
+			return err
+		}
+		if place == "" {
+			return fmt.Errorf("target %s: %w", r.Steps[0].Target, ErrNotFound)
+		}
+		p, err := decode[farm.Place](place)
+		all = append(all, InFlight{r, p})
+		return err
+	}, `SELECT r.doc, s.doc, COALESCE(p.doc, '') FROM (
+			SELECT o.farm, o.rollout, o.target, o.position FROM steps o JOIN rollouts h ON h.farm = o.farm AND h.id = o.rollout
+			WHERE o.farm = ? AND o.grp = ? AND o.doing = ? AND h.running = 1 ORDER BY o.rollout, o.position LIMIT ?) AS d
+		JOIN rollouts r ON r.farm = d.farm AND r.id = d.rollout
+		JOIN steps s ON s.farm = d.farm AND s.rollout = d.rollout AND s.target = d.target
+		LEFT JOIN places p ON p.farm = d.farm AND p.target = d.target ORDER BY d.rollout, d.position`,
+		farmName, group, string(do), limited(limit))
+	if err != nil {
+		return nil, fmt.Errorf("acts of group %s: %w", group, err)
+	}
+	return all, nil
+}
+
+// withStep is a rollout with one step and no other.
+func withStep(head, step string) (farm.Rollout, error) {
+	r, err := decode[farm.Rollout](head)
+	if err != nil {
+		return r, err
+	}
+	s, err := decode[farm.Step](step)
+	r.Steps = []farm.Step{s}
+	return r, err
+}
+
+// A StepID names a step of a rollout.
+type StepID struct{ Rollout, Target string }
+
+// RolloutsFor is RolloutFor of many, by their ids, in one go. One that is not there is
+// missing.
+func (t *Tx) RolloutsFor(ctx context.Context, farmName string, ids []StepID) (map[StepID]farm.Rollout, error) {
+	all := make(map[StepID]farm.Rollout, len(ids))
+	for part := range slices.Chunk(ids, maxRows) {
+		var args []any
+		for _, id := range part {
+			args = append(args, id.Rollout, id.Target)
+		}
+		// CROSS JOIN keeps SQLite from going through the whole farm for each.
+		err := t.each(ctx, func(scan func(...any) error) error {
+			var id StepID
+			var head, step string
+			err := scan(&id.Rollout, &id.Target, &head, &step)
+			if err == nil {
+				all[id], err = withStep(head, step)
+			}
+			return err
+		}, `SELECT s.rollout, s.target, r.doc, s.doc FROM (VALUES `+values(len(part), "(?, ?)")+`) AS v CROSS JOIN rollouts r CROSS JOIN steps s
+			WHERE r.farm = ? AND r.id = v.column1 AND s.farm = r.farm AND s.rollout = v.column1 AND s.target = v.column2`, append(args, farmName)...)
+		if err != nil {
+			return nil, fmt.Errorf("rollouts of %d answers: %w", len(part), err)
+		}
+	}
+	return all, nil
 }
 
 // Step returns one step of a rollout, or ErrNotFound.

@@ -20,12 +20,14 @@ var folderName = regexp.MustCompile(`^[0-9]{1,19}-([0-9a-f]{1,16}|kept|placehold
 // note is a receipt's note. It names paths, so that it serves in the hands of
 // another target of the same group, and no key.
 type note struct {
-	Places  []place // of the target it was made for
-	New     string  // folder of what was staged
-	Prev    string  // folder of what was live at Stage, or of a placeholder
-	First   bool    `json:",omitempty"` // Prev is a placeholder: nothing whole was live
-	Convert bool    `json:",omitempty"` // the live paths do not lead into the store yet
-	SELinux bool    `json:",omitempty"` // labels are enforced
+	Places []place // of the target it was made for
+	New    string  // folder of what was staged
+	Prev   string  // folder of what was live at Stage, or of a placeholder
+	// Old are the folders that were kept when the store was swept at Stage.
+	Old     []string `json:",omitempty"`
+	First   bool     `json:",omitempty"` // Prev is a placeholder: nothing whole was live
+	Convert bool     `json:",omitempty"` // the live paths do not lead into the store yet
+	SELinux bool     `json:",omitempty"` // labels are enforced
 	// Sums are the SHA-256 of staged and kept files that open with a password, by
 	// folder and name: a receipt may be in the hands of a target that has another.
 	Sums map[string]string `json:",omitempty"`
@@ -82,8 +84,10 @@ func (e *engine) read(r deploy.Receipt) (stub, error) {
 	if err := checkPlaces(n.Places); err != nil {
 		return stub{}, fmt.Errorf("reading a receipt: %w", err)
 	}
-	if !folderName.MatchString(n.New) || !folderName.MatchString(n.Prev) {
-		return stub{}, fmt.Errorf("reading a receipt: %q and %q are not both folders of the store", n.New, n.Prev)
+	for _, name := range append([]string{n.New, n.Prev}, n.Old...) {
+		if !folderName.MatchString(name) {
+			return stub{}, fmt.Errorf("reading a receipt: %q is no folder of the store", name)
+		}
 	}
 	s := stub{n, newArea(e.Store, n.Places)}
 	if s.area.base == folderOf(e.Store, e.places) && !reflect.DeepEqual(e.places, s.area.places) {

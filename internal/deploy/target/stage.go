@@ -79,6 +79,9 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 		return n, err
 	}
 	n.sum(n.New, want, w.area.places)
+	n.Old = slices.DeleteFunc([]string{w.state.current, w.state.previous}, func(name string) bool {
+		return name == "" || name == n.New || name == n.Prev
+	})
 	if n.SELinux {
 		if err := w.label(ctx, w.area, n.New, n.Prev); err != nil {
 			return n, err
@@ -227,8 +230,7 @@ func (w *staging) placeholder() (content, error) {
 }
 
 // sweep takes away what earlier stagings left that nobody can go to any more:
-// all folders but those that are named. Stage names the live one and the one
-// before it; Activate, when it is done, its own two.
+// all folders but those that are named, which are the live one and the one before it.
 func (e *engine) sweep(ctx context.Context, a area, used ...string) error {
 	entries, err := e.host.List(ctx, a.base)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -39,13 +39,23 @@ func (e *engine) Activate(ctx context.Context, rs []deploy.Receipt) error {
 	}
 	// The version before the one that was live: its key has no more use here. Where that
 	// fails, the next Stage tries again.
-	_ = each(all, func(s stub) error { return e.sweep(ctx, s.area, s.New, s.Prev) })
+	_ = each(all, func(s stub) error {
+		for _, name := range s.Old {
+			if name == s.New || name == s.Prev {
+				continue
+			}
+			if err := e.drop(ctx, s.area, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return nil
 }
 
 // sideBySide is how many targets of a group are worked on at a time: each is in
 // nobody's way, and to wait for every answer of a node far away takes minutes.
-const sideBySide = 8
+const sideBySide = 32
 
 // each does something for all targets, some side by side. After an error it begins
 // with no more, and returns when what was begun has ended.

@@ -43,6 +43,7 @@ var rules = map[string]func(*testing.T, Bench){
 	"a reader sees the old or the new":      readersSeeWhole,
 	"a write replaces a link, not its file": writeReplacesLink,
 	"nothing is left beside a file":         nothingLeft,
+	"what is created is read back":          createdIsRead,
 	"rename replaces":                       renameReplaces,
 	"remove takes a folder with all in it":  removeAll,
 	"remove does not follow a link":         removeLink,
@@ -105,6 +106,33 @@ func writtenIsRead(t *testing.T, b Bench) {
 		data := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
 		must(t, b.Host.Write(t.Context(), b.at("f"), data, private))
 		b.has(t, "f", string(data))
+	}
+}
+
+func createdIsRead(t *testing.T, b Bench) {
+	c, can := b.Host.(host.Creator)
+	if !can {
+		t.Skip("it is no Creator")
+	}
+	for _, size := range []int{0, 1, 40 << 10, 300 << 10} {
+		data, name := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size], fmt.Sprint("f", size)
+		back, err := c.Create(t.Context(), b.at(name), data, private)
+		must(t, err)
+		if !bytes.Equal(back, data) {
+			t.Fatalf("%d bytes came back as %d", size, len(back))
+		}
+		b.has(t, name, string(data))
+	}
+	if _, err := c.Create(t.Context(), b.at("f1"), []byte("other"), private); err == nil {
+		t.Error("a file that is there was created")
+	}
+	b.has(t, "f1", "0")
+	entries, err := b.Host.List(t.Context(), b.Dir)
+	must(t, err)
+	for _, e := range entries {
+		if e.Mode.Perm() != private.Mode {
+			t.Errorf("%s has mode %s", e.Name, e.Mode)
+		}
 	}
 }
 

@@ -122,7 +122,7 @@ func (s session) read(name string, limit int) ([]byte, error) {
 
 // How much is asked for at a time: a certificate comes with the first answer.
 const (
-	firstRead = 16 << 10
+	firstRead = 8 << 10
 	nextRead  = 256 << 10
 )
 
@@ -194,19 +194,10 @@ func (s session) anew(temp string, make func() error) error {
 
 // fill writes the content, and syncs it or reads it back.
 func (s session) fill(f *sftp.File, data []byte) error {
-	if err := s.ctx.Err(); err != nil {
+	if err := s.send(f, data); err != nil {
 		return err
 	}
-	if n, err := f.Write(data); err != nil || n != len(data) {
-		return errors.Join(err, short(n, len(data)))
-	}
-	_, syncs := s.HasExtension(extFsync)
-	if syncs {
-		if err := f.Sync(); err != nil {
-			return fmt.Errorf("syncing: %w", err)
-		}
-	}
-	if err := f.Close(); err != nil || (syncs && !onDrive(f.Name())) {
+	if err := f.Close(); err != nil || (s.syncs() && !onDrive(f.Name())) {
 		return err
 	}
 	back, err := s.read(f.Name(), len(data))
@@ -214,6 +205,66 @@ func (s session) fill(f *sftp.File, data []byte) error {
 		err = errors.New("the server has other bytes than were sent")
 	}
 	return err
+}
+
+// Create makes a new file and reads it back; see host.Creator.
+func (h *Host) Create(ctx context.Context, name string, data []byte, a host.Attr) ([]byte, error) {
+	return withFiles(ctx, h, func(s session) ([]byte, error) {
+		back, err := s.createOnce(wire(name), data, a)
+		return back, at("create", name, err)
+	})
+}
+
+// createOnce opens a new file once for all that is done to it.
+func (s session) createOnce(name string, data []byte, a host.Attr) (back []byte, err error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := s.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	defer func() {
+		if err != nil {
+			_ = s.Client.Remove(name)
+		}
+	}()
+	if err := s.admit(f, name, a); err != nil {
+		return nil, err
+	}
+	if err := s.send(f, data); err != nil {
+		return nil, err
+	}
+	back = make([]byte, len(data))
+	n, err := f.ReadAt(back, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading it back: %w", err)
+	}
+	return back[:n], f.Close()
+}
+
+// send writes the content, and syncs it where the server can.
+func (s session) send(f *sftp.File, data []byte) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if n, err := f.Write(data); err != nil || n != len(data) {
+		return errors.Join(err, short(n, len(data)))
+	}
+	if !s.syncs() {
+		return nil
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("syncing: %w", err)
+	}
+	return nil
+}
+
+// syncs reports that the server has fsync.
+func (s session) syncs() bool {
+	_, has := s.HasExtension(extFsync)
+	return has
 }
 
 func short(n, want int) error {
@@ -257,6 +308,12 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 }
 
 func (s session) removeAll(name string) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if gone(s.Client.Remove(name)) == nil { // the usual, in one step: a file, or an empty folder
+		return nil
+	}
 	info, err := s.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

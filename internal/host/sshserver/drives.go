@@ -72,6 +72,14 @@ func (d drives) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 	return d.tree.Fileread(r)
 }
 
+// OpenFile opens a file for writing and reading.
+func (d drives) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
+	if err := d.before("Write", r.Filepath); err != nil {
+		return nil, err
+	}
+	return d.tree.OpenFile(r)
+}
+
 // Filewrite opens a file for writing.
 func (d drives) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	if err := d.before("Write", r.Filepath); err != nil {

@@ -1,6 +1,7 @@
 package sshserver
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -99,11 +100,11 @@ func newLine(c net.Conn, f *faults) *line {
 // pump ends when the connection is closed, which its server does in any case.
 func (l *line) pump() {
 	defer close(l.queue)
+	b := make([]byte, 32<<10)
 	for {
-		b := make([]byte, 32<<10)
 		n, err := l.Conn.Read(b)
 		select {
-		case l.queue <- arrival{time.Now(), b[:n], err}:
+		case l.queue <- arrival{time.Now(), bytes.Clone(b[:n]), err}:
 		case <-l.closed:
 			return
 		}

@@ -38,7 +38,19 @@ func (t tree) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	if t.faults.get().DiskFull {
 		return nil, syscall.ENOSPC
 	}
-	flags, want := os.O_WRONLY, r.Pflags()
+	return t.open(r, os.O_WRONLY)
+}
+
+// OpenFile opens a file for writing and reading.
+func (t tree) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
+	if t.faults.get().DiskFull {
+		return nil, syscall.ENOSPC
+	}
+	return t.open(r, os.O_RDWR)
+}
+
+func (t tree) open(r *sftp.Request, flags int) (sftp.WriterAtReaderAt, error) {
+	want := r.Pflags()
 	for bit, on := range map[int]bool{os.O_CREATE: want.Creat, os.O_TRUNC: want.Trunc, os.O_EXCL: want.Excl} {
 		if on {
 			flags |= bit
