@@ -19,6 +19,7 @@ const (
 	notifyAtOnce = 500
 	// With several controllers an event may be seen later than one that was made
 	// after it: its transaction took longer. So the last while is read again each time.
+	// One that is alone writes one transaction after the other.
 	notifyAgain = time.Minute
 	notifyKnown = 2000 // ids kept of the last while, at most
 )
@@ -60,7 +61,7 @@ func (c *Controller) workNotify(ctx context.Context, j farm.Job) farm.Result {
 		if err := c.Notifier.Notify(ctx, fresh); err != nil {
 			return farm.Result{Err: err}
 		}
-		known = lately(known, events)
+		known = c.lately(known, events)
 	}
 	if len(fresh) > 0 || b.changed() {
 		result.Value = told{known, b}
@@ -86,8 +87,11 @@ func untold(events []farm.Event, known []string) (fresh []farm.Event) {
 }
 
 // lately is what is kept of events that all were told: the ids of the last while, and
-// before them the last that is older.
-func lately(known []string, events []farm.Event) (ids []string) {
+// before them the last that is older. A controller that is alone keeps the last.
+func (c *Controller) lately(known []string, events []farm.Event) (ids []string) {
+	if !c.Store.Shared() {
+		return []string{events[len(events)-1].ID}
+	}
 	from := events[len(events)-1].At.Add(-notifyAgain)
 	if len(known) > 0 {
 		ids = known[:1]

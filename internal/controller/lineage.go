@@ -24,6 +24,14 @@ func everHeld(ctx context.Context, tx *store.Tx, farmName, site string) ([]farm.
 	return append(own, before...), err
 }
 
+// versionOf is a version by its id, which is among the known or read.
+func versionOf(ctx context.Context, tx *store.Tx, farmName, id string, known []farm.Version) (farm.Version, error) {
+	if i := slices.IndexFunc(known, func(v farm.Version) bool { return v.ID == id }); i >= 0 {
+		return known[i], nil
+	}
+	return tx.Version(ctx, farmName, id)
+}
+
 // heldBefore are the versions of before a site's strategy changed.
 func heldBefore(ctx context.Context, tx *store.Tx, farmName, site string) ([]farm.Version, error) {
 	if whole := farm.WholeOf(site); whole != site {

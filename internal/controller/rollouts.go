@@ -41,10 +41,8 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 	if own := places[0].Target.Windows; len(own) > 0 { // all have the same; see turn
 		s.Policy.Windows = own
 	}
-	for _, p := range places {
-		if err := addTarget(ctx, tx, &s, p, v); err != nil {
-			return false, err
-		}
+	if err := addTargets(ctx, tx, &s, places, v); err != nil {
+		return false, err
 	}
 	if s.Forward {
 		s.Policy = urgent(s.Policy)
@@ -100,24 +98,31 @@ func urgent(p farm.Policy) farm.Policy {
 	return p
 }
 
-// addTarget adds a target to a rollout that begins.
-func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place, v farm.Version) error {
+// addTargets adds the targets of a site to a rollout that begins.
+func addTargets(ctx context.Context, tx *store.Tx, s *rollout.Start, places []farm.Place, v farm.Version) error {
+	held, err := everHeld(ctx, tx, s.Farm, s.Site)
+	if err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := addTarget(ctx, tx, s, p, v, held); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addTarget adds a target to a rollout that begins. Held are the versions that its site
+// ever had.
+func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place, v farm.Version, held []farm.Version) error {
 	for _, id := range p.Desired {
-		old, err := tx.Version(ctx, p.Farm, id)
+		old, err := versionOf(ctx, tx, p.Farm, id, held)
 		if err != nil {
 			return fmt.Errorf("version that %s should hold: %w", p.Target.Name, err)
 		}
 		s.Changed = s.Changed || shape(old) != shape(v)
 	}
-	from, err := live(ctx, tx, p)
-	if err != nil {
-		return err
-	}
-	flees, err := fleeing(ctx, tx, p)
-	if err != nil {
-		return err
-	}
-	if flees {
+	if flees(p, held, tx.Now()) {
 		s.Forward = true
 		if p.Purge.IsZero() {
 			p.Purge = tx.Now() // what is live is kept beside the new one until then
@@ -126,19 +131,8 @@ func addTarget(ctx context.Context, tx *store.Tx, s *rollout.Start, p farm.Place
 			}
 		}
 	}
-	s.Targets = append(s.Targets, rollout.Target{Target: p.Target, From: from})
+	s.Targets = append(s.Targets, rollout.Target{Target: p.Target, From: liveOf(p, held)})
 	return nil
-}
-
-// fleeing reports that a key that others know may be live on a target, so that
-// nothing may bring back what is: it should hold one, or its site had one and it is
-// not known to hold what it should.
-func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
-	sure := p.Drift == "" && p.Late == "" && p.Purge.IsZero()
-	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
-	return slices.ContainsFunc(versions, func(v farm.Version) bool {
-		return v.State == farm.VersionCompromised && (!sure && tx.Now().Before(v.NotAfter()) || slices.Contains(p.Desired, v.ID))
-	}), err
 }
 
 // live is what a target goes back to: what it should hold, or where it was seen to
@@ -146,21 +140,23 @@ func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
 // that did not answer when it was last asked was seen to serve nothing else: what
 // it is put back to must be seen, too.
 func live(ctx context.Context, tx *store.Tx, p farm.Place) (from []farm.VersionFacts, err error) {
-	versions, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
-	if err != nil {
-		return nil, err
-	}
+	held, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
+	return liveOf(p, held), err
+}
+
+// liveOf is live, by the versions that the target's site ever had.
+func liveOf(p farm.Place, held []farm.Version) (from []farm.VersionFacts) {
 	holds := p.Desired
 	elsewhere := p.Drift != "" && !probe.Silent(p.Sights)
 	if elsewhere || p.Late != "" || len(holds) == 0 {
-		holds = []string{servedVersion(versions, p.Sights)}
+		holds = []string{servedVersion(held, p.Sights)}
 	}
-	for _, v := range versions {
+	for _, v := range held {
 		if slices.Contains(holds, v.ID) {
 			from = append(from, facts(v))
 		}
 	}
-	return from, nil
+	return from
 }
 
 func facts(v farm.Version) farm.VersionFacts {

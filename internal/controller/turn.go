@@ -19,11 +19,15 @@ import (
 // did not take. Where it is nobody's turn, it says when that changes.
 func turn(ctx context.Context, tx *store.Tx, places []farm.Place) (ready []farm.Place, opens time.Time, err error) {
 	for _, p := range places {
+		if len(p.Target.Windows) == 0 {
+			ready = append(ready, p)
+			continue
+		}
 		flees, err := fleeing(ctx, tx, p)
 		if err != nil {
 			return nil, opens, err
 		}
-		if len(p.Target.Windows) == 0 || flees { // no window holds who leaves a key that others know
+		if flees { // no window holds who leaves a key that others know
 			ready = append(ready, p)
 		}
 	}
@@ -79,4 +83,20 @@ func sooner(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// fleeing reports that a key that others know may be live on a target, so that
+// nothing may bring back what is: it should hold one, or its site had one and it is
+// not known to hold what it should.
+func fleeing(ctx context.Context, tx *store.Tx, p farm.Place) (bool, error) {
+	held, err := everHeld(ctx, tx, p.Farm, p.Target.Site)
+	return flees(p, held, tx.Now()), err
+}
+
+// flees is fleeing, by the versions that the target's site ever had.
+func flees(p farm.Place, held []farm.Version, now time.Time) bool {
+	sure := p.Drift == "" && p.Late == "" && p.Purge.IsZero()
+	return slices.ContainsFunc(held, func(v farm.Version) bool {
+		return v.State == farm.VersionCompromised && (!sure && now.Before(v.NotAfter()) || slices.Contains(p.Desired, v.ID))
+	})
 }

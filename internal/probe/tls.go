@@ -134,9 +134,9 @@ type wish struct {
 }
 
 // lean are the NIST curves. P-256 is the one that every server of TLS 1.3 has (RFC
-// 8446 §9.1), and costs a fraction of ML-KEM, which is offered otherwise: a rollout
-// of many certificates is mostly handshakes. What is seen in one stays secret to
-// nobody, so nothing is lost by it.
+// 8446 §9.1), and costs a fraction of ML-KEM, which crypto/tls offers by itself: a
+// rollout of many certificates is mostly handshakes. Nothing is sent after them that
+// would have to stay secret.
 var lean = []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // series makes n new connections with the same wish, on the lean curves. Where every
