@@ -15,6 +15,7 @@ import (
 type linked interface {
 	host.Host
 	host.Linker
+	host.Creator
 }
 
 // hosts keeps the lines to the nodes that a controller opens, for the bare
@@ -61,6 +62,11 @@ func (c counting) Read(ctx context.Context, name string) ([]byte, error) {
 func (c counting) Write(ctx context.Context, name string, data []byte, a host.Attr) error {
 	c.calls.Add(1)
 	return c.linked.Write(ctx, name, data, a)
+}
+
+func (c counting) Create(ctx context.Context, name string, data []byte, a host.Attr) ([]byte, error) {
+	c.calls.Add(1)
+	return c.linked.Create(ctx, name, data, a)
 }
 
 func (c counting) Rename(ctx context.Context, from, to string) error {
