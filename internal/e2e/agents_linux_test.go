@@ -50,14 +50,14 @@ func TestKeysStayOnTheirNodes(t *testing.T) {
 		r.runAgent(t, m, program)
 	}
 	canary, others := w.webs[:1], w.webs[1:]
-	first := r.serveOwn(t, canary, nil)
+	r.serveOwn(t, canary, nil)
 	for _, m := range others {
 		if answers(m.https()) {
 			t.Errorf("%s serves something, and nobody assented to its wave", m.name)
 		}
 	}
 	r.assent(t)
-	first = r.serveOwn(t, w.webs, nil)
+	first := r.serveOwn(t, w.webs, nil)
 	keys := w.keys(t)
 
 	must(t, r.Renew(t.Context(), farmName, siteName, "e2e"))

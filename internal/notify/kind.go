@@ -119,8 +119,7 @@ func define[C options](k Kind, defaults C, open func(C, Setup) (Sender, error)) 
 
 // settings are the fields of an option struct, those of the ones inside it too.
 func settings(t reflect.Type) (all []Setting) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Anonymous {
 			all = append(all, settings(f.Type)...)
 			continue

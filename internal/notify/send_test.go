@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -270,9 +271,7 @@ func TestNowhereElseAndNoSecret(t *testing.T) {
 		if allow {
 			o = private()
 		}
-		for k, v := range more {
-			o[k] = v
-		}
+		maps.Copy(o, more)
 		return o
 	}
 	for kind, of := range map[string]func(host string) (map[string]any, map[string]string){
