@@ -16,14 +16,19 @@ type auditAsk struct {
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
-// Audited are lines of the audit, in their order.
+// Audited is a page of lines of the audit, in their order.
 type Audited struct {
 	Lines []audit.Line `json:"lines"`
+	More
 }
 
 func (s *server) listAudit(ctx context.Context, in *auditAsk) (Audited, error) {
 	all, err := s.doorkeeper.Book.Lines(ctx, in.After, in.Limit)
-	return Audited{list(all)}, err
+	out := Audited{Lines: list(all)}
+	if len(all) == in.Limit {
+		out.Next = strconv.FormatInt(in.After+int64(len(all)), 10) // the numbers have no gaps
+	}
+	return out, err
 }
 
 type verifyAuditAsk struct {

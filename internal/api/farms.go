@@ -188,14 +188,21 @@ func (s *server) freeze(ctx context.Context, in *freezeAsk) error {
 	return s.Freeze(ctx, in.Farm, by(ctx), in.Body.On)
 }
 
-// SecretNames are the secrets of a farm.
+// SecretNames is a page of the secrets of a farm.
 type SecretNames struct {
 	Secrets []controller.SecretInfo `json:"secrets"`
+	More
 }
 
-func (s *server) listSecrets(ctx context.Context, in *InFarm) (SecretNames, error) {
+type listSecrets struct {
+	InFarm
+	Page
+}
+
+func (s *server) listSecrets(ctx context.Context, in *listSecrets) (SecretNames, error) {
 	all, err := s.Secrets(ctx, in.Farm)
-	return SecretNames{list(all)}, err
+	all, more := cut(all, in.Page, func(i controller.SecretInfo) string { return i.Name })
+	return SecretNames{all, more}, err
 }
 
 // InSecret is a request about a secret.

@@ -2,18 +2,36 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"github.com/certfarm/certfarm/internal/controller"
 )
 
-// Replacements is the mass replacements of a farm, the newest first.
+// Replacements is a page of the mass replacements of a farm, the newest first.
 type Replacements struct {
 	Replacements []controller.CampaignStatus `json:"replacements"`
+	More
 }
 
-func (s *server) listReplacements(ctx context.Context, in *InFarm) (Replacements, error) {
+type listReplacements struct {
+	InFarm
+	Page
+}
+
+func (s *server) listReplacements(ctx context.Context, in *listReplacements) (Replacements, error) {
 	all, err := s.Replacements(ctx, in.Farm)
-	return Replacements{list(all)}, err
+	if err != nil {
+		return Replacements{}, err
+	}
+	if in.After != "" {
+		at := slices.IndexFunc(all, func(r controller.CampaignStatus) bool { return r.ID == in.After })
+		if at < 0 {
+			return Replacements{}, noPlace()
+		}
+		all = all[at+1:]
+	}
+	all, more := first(all, in.Limit, func(r controller.CampaignStatus) string { return r.ID })
+	return Replacements{all, more}, nil
 }
 
 type replaceAsk struct {

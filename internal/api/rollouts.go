@@ -14,13 +14,15 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// Rollouts are rollouts, newest first.
+// Rollouts is a page of rollouts, newest first.
 type Rollouts struct {
 	Rollouts []farm.Rollout `json:"rollouts"`
+	More
 }
 
 type listRollouts struct {
 	OfSite
+	From
 	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"20"`
 }
 
@@ -29,13 +31,13 @@ func (s *server) listRollouts(ctx context.Context, in *listRollouts) (Rollouts, 
 	if err != nil {
 		return Rollouts{}, err
 	}
-	all, err := fill(l, in.Limit, func(limit int) ([]farm.Rollout, error) {
-		return s.Rollouts(ctx, in.Farm, in.Site, limit)
-	}, func(r farm.Rollout) string { return r.Site })
+	all, more, err := paged(l, Page{in.From, in.Limit}, func(after string, limit int) ([]farm.Rollout, error) {
+		return s.RolloutsAfter(ctx, in.Farm, in.Site, after, limit)
+	}, func(r farm.Rollout) string { return r.ID }, func(r farm.Rollout) string { return r.Site })
 	for i := range all {
 		all[i] = all[i].Shown()
 	}
-	return Rollouts{list(all)}, err
+	return Rollouts{all, more}, err
 }
 
 // InRollout is a request about a rollout.
@@ -75,9 +77,10 @@ func (s *server) say(ctx context.Context, in *InRollout, word, wave string) (far
 	return r.Shown(), err
 }
 
-// Events are lines of the journal.
+// Events is a page of lines of the journal.
 type Events struct {
 	Events []farm.Event `json:"events"`
+	More
 }
 
 // OfJournal says which lines of the journal are wanted.
@@ -87,7 +90,7 @@ type OfJournal struct {
 	Rollout string `query:"rollout" doc:"only of this rollout"`
 	Kind    string `query:"kind" doc:"only of this kind"`
 	Level   string `query:"level" enum:"info,warning,alarm" doc:"only of this level"`
-	After   string `query:"after" doc:"only what comes after the event with this id"`
+	After   string `query:"after" pattern:"^ev_[0-9A-Z]{26}$" patternDescription:"the id of an event" doc:"only what comes after the event with this id"`
 }
 
 func (in OfJournal) query() store.EventQuery {
@@ -97,7 +100,7 @@ func (in OfJournal) query() store.EventQuery {
 type listEvents struct {
 	OfJournal
 	Limit  int  `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Newest bool `query:"newest" doc:"newest first, and with the limit the last ones"`
+	Newest bool `query:"newest" doc:"newest first: with the limit the last ones, and after an event what was before it"`
 }
 
 func (s *server) listEvents(ctx context.Context, in *listEvents) (Events, error) {
@@ -107,10 +110,16 @@ func (s *server) listEvents(ctx context.Context, in *listEvents) (Events, error)
 	}
 	all, err := fill(l, in.Limit, func(limit int) ([]farm.Event, error) {
 		q := in.query()
-		q.Limit, q.Newest = limit, in.Newest
+		if q.Limit, q.Newest = limit, in.Newest; q.Newest {
+			q.After, q.Before = "", in.After
+		}
 		return s.Events(ctx, in.Farm, q)
 	}, func(e farm.Event) string { return e.Site })
-	return Events{list(all)}, err
+	out := Events{Events: list(all)}
+	if len(all) == in.Limit {
+		out.Next = all[len(all)-1].ID
+	}
+	return out, err
 }
 
 // An Alive is sent while nothing happens, so that both ends and what is between

@@ -17,13 +17,7 @@ import (
 // Sites is a page of sites.
 type Sites struct {
 	Sites []controller.SiteStatus `json:"sites"`
-	Next  string                  `json:"next,omitempty" doc:"ask for what comes after this name; not set: there is no more"`
-}
-
-// Page is where a list begins, and how long it is.
-type Page struct {
-	After string `query:"after" doc:"only what comes after this"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	More
 }
 
 type listSites struct {
@@ -36,20 +30,11 @@ func (s *server) listSites(ctx context.Context, in *listSites) (Sites, error) {
 	if err != nil {
 		return Sites{}, err
 	}
-	out := Sites{Sites: []controller.SiteStatus{}}
-	for after := in.After; ; after = out.Next {
-		all, err := s.Sites(ctx, in.Farm, after, in.Limit)
-		if err != nil {
-			return Sites{}, err
-		}
-		out.Sites = append(out.Sites, access.Keep(l, all, func(v controller.SiteStatus) string { return v.Name })...)
-		if out.Next = ""; len(all) == in.Limit {
-			out.Next = all[len(all)-1].Name
-		}
-		if len(out.Sites) > 0 || out.Next == "" { // a page may be shorter than asked, and says how to go on
-			return out, nil
-		}
-	}
+	name := func(v controller.SiteStatus) string { return v.Name }
+	all, more, err := paged(l, in.Page, func(after string, limit int) ([]controller.SiteStatus, error) {
+		return s.Sites(ctx, in.Farm, after, limit)
+	}, name, name)
+	return Sites{all, more}, err
 }
 
 // InSite is a request about a site.
@@ -135,9 +120,10 @@ func (s *server) progress(ctx context.Context, in *progressAsk) (Progresses, err
 	return Progresses{list(all)}, err
 }
 
-// Targets are targets by name.
+// Targets is a page of targets.
 type Targets struct {
 	Targets []controller.TargetStatus `json:"targets"`
+	More
 }
 
 // OfSite is a request about all of a farm, or about a site's.
@@ -146,20 +132,23 @@ type OfSite struct {
 	Site string `query:"site" doc:"only of this site"`
 }
 
-func (s *server) listTargets(ctx context.Context, in *OfSite) (Targets, error) {
-	all, err := s.targetsSeen(ctx, in.Farm, in.Site)
-	return Targets{list(all)}, err
+type listTargets struct {
+	OfSite
+	Page
 }
 
-// targetsSeen are the targets of a site, or of all, that the caller sees.
-func (s *server) targetsSeen(ctx context.Context, farmName, site string) ([]controller.TargetStatus, error) {
-	l, err := s.lens(ctx, farmName)
+func (s *server) listTargets(ctx context.Context, in *listTargets) (Targets, error) {
+	l, err := s.lens(ctx, in.Farm)
 	if err != nil {
-		return nil, err
+		return Targets{}, err
 	}
-	all, err := s.Targets(ctx, farmName, site)
-	return access.Keep(l, all, func(t controller.TargetStatus) string { return t.Site }), err
+	all, more, err := paged(l, in.Page, func(after string, limit int) ([]controller.TargetStatus, error) {
+		return s.TargetsAfter(ctx, in.Farm, in.Site, after, limit)
+	}, func(t controller.TargetStatus) string { return t.Name }, siteOf)
+	return Targets{all, more}, err
 }
+
+func siteOf(t controller.TargetStatus) string { return t.Site }
 
 // InTarget is a request about a target.
 type InTarget struct {
@@ -201,25 +190,47 @@ func (s *server) restore(ctx context.Context, in *InTarget) error {
 	return s.Restore(ctx, in.Farm, in.Target, by(ctx))
 }
 
-// Nodes are nodes by name.
+// Nodes is a page of nodes.
 type Nodes struct {
 	Nodes []controller.NodeStatus `json:"nodes"`
+	More
 }
 
-func (s *server) listNodes(ctx context.Context, in *InFarm) (Nodes, error) {
+type listNodes struct {
+	InFarm
+	Page
+}
+
+func (s *server) listNodes(ctx context.Context, in *listNodes) (Nodes, error) {
 	l, err := s.lens(ctx, in.Farm)
 	if err != nil {
 		return Nodes{}, err
 	}
-	all, err := s.Nodes(ctx, in.Farm)
-	if err != nil || l.All() {
-		return Nodes{list(all)}, err
+	all, err := s.nodesSeen(ctx, l, in.Farm)
+	if err != nil {
+		return Nodes{}, err
 	}
-	on, err := s.targetsSeen(ctx, in.Farm, "")
+	all, more := cut(all, in.Page, func(n controller.NodeStatus) string { return n.Name })
+	return Nodes{all, more}, nil
+}
+
+// nodesSeen are the nodes with targets that the caller sees, or all of them.
+func (s *server) nodesSeen(ctx context.Context, l *access.Lens, farmName string) ([]controller.NodeStatus, error) {
+	all, err := s.Nodes(ctx, farmName)
+	if err != nil || l.All() {
+		return all, err
+	}
+	on, err := s.targetsSeen(ctx, l, farmName)
 	for i, n := range all {
 		all[i] = nodeSeen(n, on)
 	}
-	return Nodes{list(slices.DeleteFunc(all, func(n controller.NodeStatus) bool { return n.Targets == 0 }))}, err
+	return slices.DeleteFunc(all, func(n controller.NodeStatus) bool { return n.Targets == 0 }), err
+}
+
+// targetsSeen are the targets of a farm that the caller sees.
+func (s *server) targetsSeen(ctx context.Context, l *access.Lens, farmName string) ([]controller.TargetStatus, error) {
+	all, err := s.Targets(ctx, farmName, "")
+	return access.Keep(l, all, siteOf), err
 }
 
 // nodeSeen is a node as somebody sees it who sees certain targets only.
@@ -255,7 +266,7 @@ func (s *server) getNode(ctx context.Context, in *InNode) (controller.NodeStatus
 	if err != nil || l.All() {
 		return n, err
 	}
-	on, err := s.targetsSeen(ctx, in.Farm, "")
+	on, err := s.targetsSeen(ctx, l, in.Farm)
 	return nodeSeen(n, on), err
 }
 

@@ -8,14 +8,18 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// Tokens are API tokens by name, without what opens.
+// Tokens is a page of API tokens by name, without what opens.
 type Tokens struct {
 	Tokens []store.APIToken `json:"tokens"`
+	More
 }
 
-func (s *server) listTokens(ctx context.Context, _ *struct{}) (Tokens, error) {
+type listTokens struct{ Page }
+
+func (s *server) listTokens(ctx context.Context, in *listTokens) (Tokens, error) {
 	all, err := s.desk.List(ctx)
-	return Tokens{list(all)}, err
+	all, more := cut(all, in.Page, func(k store.APIToken) string { return k.Name })
+	return Tokens{all, more}, err
 }
 
 // TokenAsk is an API token that somebody wants.

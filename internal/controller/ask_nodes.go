@@ -39,9 +39,19 @@ type TargetStatus struct {
 }
 
 // Targets lists the targets of a site, or of all sites, by name.
-func (c *Controller) Targets(ctx context.Context, farmName, site string) (all []TargetStatus, err error) {
+func (c *Controller) Targets(ctx context.Context, farmName, site string) ([]TargetStatus, error) {
+	return c.TargetsAfter(ctx, farmName, site, "", 0)
+}
+
+// TargetsAfter lists the targets of a site, or of all sites, whose names come after one,
+// at most limit (0: all).
+func (c *Controller) TargetsAfter(ctx context.Context, farmName, site, after string, limit int) (all []TargetStatus, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		all, err = targets(ctx, tx, farmName, site)
+		places, err := tx.PlacesAfter(ctx, farmName, site, after, limit)
+		if err != nil {
+			return err
+		}
+		all, err = targetStatuses(ctx, tx, farmName, places)
 		return err
 	})
 	return all, err
@@ -101,13 +111,8 @@ func (c *Controller) NodeStatus(ctx context.Context, farmName, name string) (Nod
 	return all[i], nil
 }
 
-func targets(ctx context.Context, tx *store.Tx, farmName, site string) ([]TargetStatus, error) {
-	places, err := tx.Places(ctx, farmName, site)
-	if err != nil {
-		return nil, err
-	}
+func targetStatuses(ctx context.Context, tx *store.Tx, farmName string, places []farm.Place) (all []TargetStatus, err error) {
 	known := map[string]map[string]farm.Version{} // by site
-	var all []TargetStatus
 	for _, p := range places {
 		if known[p.Target.Site] == nil {
 			if known[p.Target.Site], err = versionsOf(ctx, tx, farmName, p.Target.Site); err != nil {

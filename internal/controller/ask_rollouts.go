@@ -25,9 +25,15 @@ func (c *Controller) Rollout(ctx context.Context, farmName, idOrSite string) (r 
 }
 
 // Rollouts lists the newest rollouts; site empty: of all sites.
-func (c *Controller) Rollouts(ctx context.Context, farmName, site string, limit int) (all []farm.Rollout, err error) {
+func (c *Controller) Rollouts(ctx context.Context, farmName, site string, limit int) ([]farm.Rollout, error) {
+	return c.RolloutsAfter(ctx, farmName, site, "", limit)
+}
+
+// RolloutsAfter lists rollouts that come after the one with an id, newest first; empty:
+// from the newest. Where that one is there no more, it is store.ErrNoPlace.
+func (c *Controller) RolloutsAfter(ctx context.Context, farmName, site, after string, limit int) (all []farm.Rollout, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		all, err = tx.Rollouts(ctx, farmName, site, limit)
+		all, err = tx.RolloutsAfter(ctx, farmName, site, after, limit)
 		return err
 	})
 	return all, err

@@ -407,6 +407,13 @@ func TestRollouts(t *testing.T) {
 			same(t, "ended steps of a", none, []farm.Step(nil))
 			all, err5 := tx.Rollouts(ctx, "f", "", 0)
 			same(t, "all", all, []farm.Rollout{r, ended})
+			second, err11 := tx.RolloutsAfter(ctx, "f", "", r.ID, 1)
+			same(t, "after the first", second, all[1:])
+			nothing, err12 := tx.RolloutsAfter(ctx, "f", "", ended.ID, 0)
+			same(t, "after the last", len(nothing), 0)
+			if _, err := tx.RolloutsAfter(ctx, "f", "", "nobody", 0); !errors.Is(err, store.ErrNoPlace) {
+				t.Errorf("after a rollout that is not there: %v", err)
+			}
 			doing, err6 := tx.Doing(ctx, "f", "g", farm.DoActivate, 0)
 			same(t, "doing", doing, []store.Doing{{Rollout: "ro1", Site: "a", Target: "z", Attempt: 2}, {Rollout: "ro1", Site: "a", Target: "a", Attempt: 2}})
 			few, err7 := tx.Doing(ctx, "f", "g", farm.DoActivate, 1)
@@ -427,7 +434,7 @@ func TestRollouts(t *testing.T) {
 			if err10 != nil {
 				return err10
 			}
-			return errors.Join(err, err2, err3, err4, err5, err6, err7, err8, err9)
+			return errors.Join(err, err2, err3, err4, err5, err6, err7, err8, err9, err11, err12)
 		})
 		places := []farm.Place{{Farm: "f", Target: farm.Target{Name: "a"}}, {Farm: "f", Target: farm.Target{Name: "z"}}}
 		update(t, s, func(tx *store.Tx) error { return errors.Join(tx.PutPlace(ctx, places[0]), tx.PutPlace(ctx, places[1])) })

@@ -74,6 +74,16 @@ func (t *Tx) Places(ctx context.Context, farmName, site string) ([]farm.Place, e
 	return many[farm.Place](ctx, t, "targets of "+site, `SELECT doc FROM places WHERE farm = ? AND site = ? ORDER BY target`, farmName, site)
 }
 
+// PlacesAfter returns up to limit places (0: all) of targets whose names come after the
+// given one, in the order of names; an empty site is all of them.
+func (t *Tx) PlacesAfter(ctx context.Context, farmName, site, after string, limit int) ([]farm.Place, error) {
+	w := where{}
+	w.is("farm = ?", farmName)
+	w.any("site = ?", site)
+	w.any("target > ?", after)
+	return many[farm.Place](ctx, t, "targets", `SELECT doc FROM places`+w.text()+` ORDER BY target LIMIT ?`, append(w.args, limited(limit))...)
+}
+
 // PutPlace keeps what is known of a target.
 func (t *Tx) PutPlace(ctx context.Context, p farm.Place) error {
 	_, sum, err := document(p.Target)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -216,9 +218,29 @@ func (t *Tx) RunningRollouts(ctx context.Context, farmName, site string) ([]farm
 // Rollouts returns up to limit rollouts (0: all) with their steps, newest first;
 // an empty site is all of them.
 func (t *Tx) Rollouts(ctx context.Context, farmName, site string, limit int) ([]farm.Rollout, error) {
+	return t.RolloutsAfter(ctx, farmName, site, "", limit)
+}
+
+// RolloutsAfter returns up to limit rollouts (0: all) that come after the one with an id,
+// newest first, or ErrNoPlace where there is no such one any more. An empty id is before
+// the newest.
+func (t *Tx) RolloutsAfter(ctx context.Context, farmName, site, after string, limit int) ([]farm.Rollout, error) {
 	w := where{}
 	w.is("farm = ?", farmName)
 	w.any("site = ?", site)
+	if after != "" {
+		var created int64
+		err := t.row(ctx, `SELECT created FROM rollouts WHERE farm = ? AND id = ?`, farmName, after).Scan(&created)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = ErrNoPlace
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list rollouts after %s: %w", after, err)
+		}
+		w.is("created <= ?", created)
+		w.parts = append(w.parts, "(created < ? OR id < ?)")
+		w.args = append(w.args, created, after)
+	}
 	return t.rollouts(ctx, farmName, `SELECT doc FROM rollouts`+w.text()+` ORDER BY created DESC, id DESC LIMIT ?`, append(w.args, limited(limit))...)
 }
 

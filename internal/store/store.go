@@ -56,6 +56,9 @@ type wrote struct{ jobs, calls, answers bool }
 // ErrNotFound says that there is no such row.
 var ErrNotFound = errors.New("not found")
 
+// ErrNoPlace says that a list cannot go on after an item, which is in it no more.
+var ErrNoPlace = errors.New("no place in the list")
+
 // errReadOnly is what Update says in a store that was opened to be read.
 var errReadOnly = errors.New("the store is open for reading only")
 

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -193,6 +194,33 @@ func answered[T any](ctx context.Context, c *Client, a ask) (out T, err error) {
 		return out, fmt.Errorf("read the answer to %s: %w", a.route, err)
 	}
 	return out, nil
+}
+
+// pageSize is how many items of a list are asked for at once.
+const pageSize = 1000
+
+// walked reads a list page by page, to its end or until limit of its items are there (0:
+// all). Of tells what is on a page, and how to go on.
+func walked[P, T any](ctx context.Context, c *Client, a ask, limit int, of func(P) ([]T, string)) (all []T, err error) {
+	if a.query == nil {
+		a.query = url.Values{}
+	}
+	for {
+		size := pageSize
+		if limit > 0 {
+			size = min(size, limit-len(all))
+		}
+		a.query.Set("limit", strconv.Itoa(size))
+		page, err := answered[P](ctx, c, a)
+		if err != nil {
+			return nil, err
+		}
+		some, next := of(page)
+		if all = append(all, some...); next == "" || limit > 0 && len(all) >= limit {
+			return all, nil
+		}
+		a.query.Set("after", next)
+	}
 }
 
 // told is for orders, which are answered without words.

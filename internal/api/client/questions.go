@@ -68,22 +68,10 @@ func (c *Client) Forecast(ctx context.Context, farmName string, what controller.
 	return answered[controller.ForecastReport](ctx, c, ask{route: "forecast", words: []string{farmName}, query: q})
 }
 
-// pageSize is how many sites are asked for at once.
-const pageSize = 1000
-
 // Sites lists all sites by name.
-func (c *Client) Sites(ctx context.Context, farmName string) (all []controller.SiteStatus, err error) {
-	for after := ""; ; {
-		q := url.Values{"after": {after}, "limit": {strconv.Itoa(pageSize)}}
-		out, err := answered[api.Sites](ctx, c, ask{route: "list-sites", words: []string{farmName}, query: q})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, out.Sites...)
-		if after = out.Next; after == "" {
-			return all, nil
-		}
-	}
+func (c *Client) Sites(ctx context.Context, farmName string) ([]controller.SiteStatus, error) {
+	return walked(ctx, c, ask{route: "list-sites", words: []string{farmName}}, 0,
+		func(p api.Sites) ([]controller.SiteStatus, string) { return p.Sites, p.Next })
 }
 
 // Describe tells everything about a site.
@@ -136,8 +124,8 @@ func (c *Client) Progress(ctx context.Context, farmName string, sites ...string)
 
 // Targets lists the targets of a site, or of all sites, by name.
 func (c *Client) Targets(ctx context.Context, farmName, site string) ([]controller.TargetStatus, error) {
-	out, err := answered[api.Targets](ctx, c, ask{route: "list-targets", words: []string{farmName}, query: given("site", site)})
-	return out.Targets, err
+	return walked(ctx, c, ask{route: "list-targets", words: []string{farmName}, query: given("site", site)}, 0,
+		func(p api.Targets) ([]controller.TargetStatus, string) { return p.Targets, p.Next })
 }
 
 // Target tells everything about a target.
@@ -169,8 +157,8 @@ func (c *Client) Retire(ctx context.Context, farmName, target string) error {
 
 // Nodes lists the nodes by name.
 func (c *Client) Nodes(ctx context.Context, farmName string) ([]controller.NodeStatus, error) {
-	out, err := answered[api.Nodes](ctx, c, ask{route: "list-nodes", words: []string{farmName}})
-	return out.Nodes, err
+	return walked(ctx, c, ask{route: "list-nodes", words: []string{farmName}}, 0,
+		func(p api.Nodes) ([]controller.NodeStatus, string) { return p.Nodes, p.Next })
 }
 
 // NodeStatus tells of one node.
@@ -190,8 +178,8 @@ func (c *Client) SetSecret(ctx context.Context, farmName, name string, value far
 
 // Secrets lists the names of the farm's secrets.
 func (c *Client) Secrets(ctx context.Context, farmName string) ([]controller.SecretInfo, error) {
-	out, err := answered[api.SecretNames](ctx, c, ask{route: "list-secrets", words: []string{farmName}})
-	return out.Secrets, err
+	return walked(ctx, c, ask{route: "list-secrets", words: []string{farmName}}, 0,
+		func(p api.SecretNames) ([]controller.SecretInfo, string) { return p.Secrets, p.Next })
 }
 
 // RemoveSecret forgets a secret.

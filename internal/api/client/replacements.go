@@ -9,8 +9,8 @@ import (
 
 // Replacements tells how far mass replacements are, the newest first.
 func (c *Client) Replacements(ctx context.Context, farmName string) ([]controller.CampaignStatus, error) {
-	r, err := answered[api.Replacements](ctx, c, ask{route: "list-replacements", words: []string{farmName}})
-	return r.Replacements, err
+	return walked(ctx, c, ask{route: "list-replacements", words: []string{farmName}}, 0,
+		func(p api.Replacements) ([]controller.CampaignStatus, string) { return p.Replacements, p.Next })
 }
 
 // PlanReplace says what a mass replacement would take. Nothing is changed.

@@ -22,14 +22,10 @@ func (c *Client) Rollout(ctx context.Context, farmName, idOrSite string) (farm.R
 	return answered[farm.Rollout](ctx, c, ask{route: "get-rollout", words: []string{farmName, idOrSite}})
 }
 
-// Rollouts lists the newest rollouts; site empty: of all sites.
+// Rollouts lists up to limit rollouts (0: all), newest first; site empty: of all sites.
 func (c *Client) Rollouts(ctx context.Context, farmName, site string, limit int) ([]farm.Rollout, error) {
-	q := given("site", site)
-	if limit > 0 {
-		q.Set("limit", strconv.Itoa(limit))
-	}
-	out, err := answered[api.Rollouts](ctx, c, ask{route: "list-rollouts", words: []string{farmName}, query: q})
-	return out.Rollouts, err
+	return walked(ctx, c, ask{route: "list-rollouts", words: []string{farmName}, query: given("site", site)}, limit,
+		func(p api.Rollouts) ([]farm.Rollout, string) { return p.Rollouts, p.Next })
 }
 
 // Tell says one of the controller's words to a running rollout: pause, resume,

@@ -9,8 +9,8 @@ import (
 
 // Tokens lists the API tokens by name, expired ones too.
 func (c *Client) Tokens(ctx context.Context) ([]store.APIToken, error) {
-	out, err := answered[api.Tokens](ctx, c, ask{route: "list-tokens"})
-	return out.Tokens, err
+	return walked(ctx, c, ask{route: "list-tokens"}, 0,
+		func(p api.Tokens) ([]store.APIToken, string) { return p.Tokens, p.Next })
 }
 
 // CreateToken makes an API token; what opens is in the answer and nowhere else.
