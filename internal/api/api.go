@@ -90,6 +90,7 @@ func describe(s *server, mux *http.ServeMux) huma.API {
 	a := humago.New(mux, config)
 	for _, r := range Routes() {
 		r.bind(s, a, r.operation(s, a))
+		r.tellLinks(operationOf(a.OpenAPI().Paths[r.Path], r.Method))
 	}
 	// Nothing answers with huma's own errors: see ours.
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} {

@@ -49,7 +49,12 @@ func (r Route) guard(s *server, a huma.API) func(huma.Context, func(huma.Context
 			s.doorkeeper.Refuse(ctx.Context(), ask, p.Status)
 			return
 		}
-		s.once(a, ctx, r, caller, func(ctx huma.Context) { s.pass(a, ctx, r, ask, next) })
+		named, err := s.linked(ctx, r)
+		if err != nil {
+			_ = s.turnDown(a, ctx, r, err) // nothing was begun
+			return
+		}
+		s.once(a, named, r, caller, func(ctx huma.Context) { s.pass(a, ctx, r, ask, next) })
 	}
 }
 

@@ -30,6 +30,7 @@ type described struct {
 		Permission string `json:"x-permission"`
 		Object     string `json:"x-object"`
 		Parameters []struct{ Name, In string }
+		Responses  map[string]struct{ Headers map[string]any }
 	}
 }
 

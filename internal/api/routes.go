@@ -22,8 +22,9 @@ type Route struct {
 	Fresh   bool          // in a browser: only within ten minutes of a login
 	Tag     string
 	Summary string
-	Body    int64 // the most bytes that may be sent; 0: maxBody
-	Once    bool  // its answer holds what is shown once: it is not kept for those who ask again
+	Body    int64  // the most bytes that may be sent; 0: maxBody
+	Status  string // it begins long work: the path of what shows how far that is; see LinkHeader
+	Once    bool   // its answer holds what is shown once: it is not kept for those who ask again
 
 	bind func(*server, huma.API, huma.Operation)
 }
@@ -48,7 +49,7 @@ func farmRoutes() []Route {
 		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Object: Any, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
 		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Object: Farm, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answerTagged((*server).getFarm)},
 		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Object: Farm, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},
-		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Object: Farm, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answerTagged((*server).apply)},
+		{ID: "apply", Method: "POST", Path: inFarm + "/apply", Needs: Edit, Object: Farm, Status: showsSites, Tag: "farms", Summary: "Make a farm.yaml the farm's next revision", Body: maxFarm, bind: answerTagged((*server).apply)},
 		{ID: "freeze", Method: "PUT", Path: inFarm + "/freeze", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Stop all activations, or let them go on", bind: order((*server).freeze)},
 		{ID: "doctor", Method: "POST", Path: inFarm + "/doctor", Needs: Operate, Object: Farm, Tag: "farms", Summary: "Look at the controllers and the database, and ask every node and CA", bind: answer((*server).doctor)},
 
@@ -59,7 +60,7 @@ func farmRoutes() []Route {
 
 		{ID: "list-replacements", Method: "GET", Path: inFarm + "/replacements", Needs: View, Object: Farm, Tag: "sites", Summary: "Tell how far mass replacements are", bind: answer((*server).listReplacements)},
 		{ID: "plan-replacement", Method: "POST", Path: inFarm + "/replacements/plan", Needs: View, Object: Farm, Tag: "sites", Summary: "Say what a mass replacement would take", bind: answer((*server).planReplacement)},
-		{ID: "replace", Method: "POST", Path: inFarm + "/replacements", Needs: Operate, Object: Farm, Tag: "sites", Summary: "Replace many certificates within the limits of their CAs", bind: answer((*server).replace)},
+		{ID: "replace", Method: "POST", Path: inFarm + "/replacements", Needs: Operate, Object: Farm, Status: showsReplacements, Tag: "sites", Summary: "Replace many certificates within the limits of their CAs", bind: answer((*server).replace)},
 		{ID: "cancel-replacement", Method: "DELETE", Path: inFarm + "/replacements/{replacement}", Needs: Operate, Object: Farm, Tag: "sites", Summary: "End a mass replacement; what is not ordered yet stays", bind: order((*server).cancelReplacement)},
 	}
 }
@@ -68,19 +69,19 @@ func siteRoutes() []Route {
 	return []Route{
 		{ID: "list-sites", Method: "GET", Path: inFarm + "/sites", Needs: View, Object: OfSites, Tag: "sites", Summary: "List sites by name", bind: answer((*server).listSites)},
 		{ID: "get-site", Method: "GET", Path: inFarm + "/sites/{site}", Needs: View, Object: Site, Tag: "sites", Summary: "Tell everything about a site", bind: answer((*server).getSite)},
-		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Object: Site, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
+		{ID: "renew", Method: "POST", Path: inFarm + "/sites/{site}/renew", Needs: Operate, Object: Site, Status: showsProgress, Tag: "sites", Summary: "Order a new certificate now", bind: order((*server).renew)},
 		{ID: "verify", Method: "POST", Path: inFarm + "/sites/{site}/verify", Needs: Operate, Object: Site, Tag: "sites", Summary: "Ask every endpoint now what it serves", bind: answer((*server).verify)},
 		{ID: "preflight", Method: "POST", Path: inFarm + "/sites/{site}/preflight", Needs: Operate, Object: Site, Tag: "sites", Summary: "Ask now what the CA would ask", bind: answer((*server).preflight)},
 		{ID: "snippet", Method: "GET", Path: inFarm + "/sites/{site}/snippet", Needs: View, Object: Site, Tag: "sites", Summary: "Write the rule by which a server helps to answer challenges", bind: answer((*server).snippet)},
 		{ID: "records", Method: "GET", Path: inFarm + "/sites/{site}/records", Needs: View, Object: Site, Tag: "sites", Summary: "Write the DNS records by which names are proven and pinned", bind: answer((*server).records)},
-		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Object: Site, Tag: "sites", Summary: "Bring a version back: the one before, or a named one", bind: order((*server).undo)},
-		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
-		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Object: Site, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
-		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Object: Site, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
+		{ID: "undo", Method: "POST", Path: inFarm + "/sites/{site}/undo", Needs: Operate, Object: Site, Status: showsProgress, Tag: "sites", Summary: "Bring a version back: the one before, or a named one", bind: order((*server).undo)},
+		{ID: "revoke", Method: "POST", Path: inFarm + "/sites/{site}/revoke", Needs: Secrets, Object: Site, Status: showsProgress, Tag: "sites", Summary: "Have a certificate revoked that no endpoint serves any more", bind: answer((*server).revoke)},
+		{ID: "compromise", Method: "POST", Path: inFarm + "/sites/{site}/compromise", Needs: Secrets, Object: Site, Status: showsProgress, Tag: "sites", Summary: "Leave a key that others know: a new one everywhere, the old one revoked and erased", bind: answer((*server).compromise)},
+		{ID: "import", Method: "POST", Path: inFarm + "/sites/{site}/import", Needs: Edit, Object: Site, Status: showsProgress, Tag: "sites", Summary: "Roll out a certificate from elsewhere", bind: answer((*server).importPair)},
 		{ID: "progress", Method: "GET", Path: inFarm + "/progress", Needs: View, Object: OfSites, Tag: "sites", Summary: "Tell what sites are busy with", bind: answer((*server).progress)},
 
-		{ID: "compromise-account", Method: "POST", Path: inFarm + "/issuers/{issuer}/compromise", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Leave an account's key that others know", bind: answer((*server).compromiseAccount)},
-		{ID: "compromise-node", Method: "POST", Path: inFarm + "/nodes/{node}/compromise", Needs: Secrets, Object: WholeNode, Tag: "nodes", Summary: "Leave every key that lay on a node that others have been on", bind: answer((*server).compromiseNode)},
+		{ID: "compromise-account", Method: "POST", Path: inFarm + "/issuers/{issuer}/compromise", Needs: Secrets, Object: Farm, Status: showsSites, Tag: "secrets", Summary: "Leave an account's key that others know", bind: answer((*server).compromiseAccount)},
+		{ID: "compromise-node", Method: "POST", Path: inFarm + "/nodes/{node}/compromise", Needs: Secrets, Object: WholeNode, Status: showsSites, Tag: "nodes", Summary: "Leave every key that lay on a node that others have been on", bind: answer((*server).compromiseNode)},
 		{ID: "roll-over", Method: "POST", Path: inFarm + "/issuers/{issuer}/rollover", Needs: Secrets, Object: Farm, Tag: "secrets", Summary: "Give the account at an issuer a new key", bind: answer((*server).rollOver)},
 	}
 }
@@ -91,7 +92,7 @@ func placeRoutes() []Route {
 		{ID: "get-target", Method: "GET", Path: inFarm + "/targets/{target}", Needs: View, Object: Target, Tag: "targets", Summary: "Tell everything about a target", bind: answer((*server).getTarget)},
 		{ID: "audit", Method: "POST", Path: inFarm + "/targets/{target}/audit", Needs: Operate, Object: Target, Tag: "targets", Summary: "Look now through the whole place of a target", bind: answer((*server).audit)},
 		{ID: "test-target", Method: "POST", Path: inFarm + "/targets/{target}/test", Needs: Operate, Object: Target, Tag: "targets", Summary: "Try a target with a throw-away certificate beside what is live", bind: answer((*server).testTarget)},
-		{ID: "restore-target", Method: "POST", Path: inFarm + "/targets/{target}/restore", Needs: Operate, Object: Target, Tag: "targets", Summary: "Bring a target back to what it should hold", bind: order((*server).restore)},
+		{ID: "restore-target", Method: "POST", Path: inFarm + "/targets/{target}/restore", Needs: Operate, Object: Target, Status: showsTarget, Tag: "targets", Summary: "Bring a target back to what it should hold", bind: order((*server).restore)},
 		{ID: "retire", Method: "DELETE", Path: inFarm + "/targets/{target}", Needs: Edit, Object: Target, Tag: "targets", Summary: "Forget a target that is gone from farm.yaml", bind: order((*server).retire)},
 
 		{ID: "list-nodes", Method: "GET", Path: inFarm + "/nodes", Needs: View, Object: OfSites, Tag: "nodes", Summary: "List nodes by name", bind: answer((*server).listNodes)},
@@ -110,10 +111,10 @@ func rolloutRoutes() []Route {
 	return []Route{
 		{ID: "list-rollouts", Method: "GET", Path: inFarm + "/rollouts", Needs: View, Object: OfSites, Tag: "rollouts", Summary: "List rollouts, newest first", bind: answer((*server).listRollouts)},
 		{ID: "get-rollout", Method: "GET", Path: inFarm + "/rollouts/{rollout}", Needs: View, Object: Rollout, Tag: "rollouts", Summary: "Tell of a rollout, by id or as a site's newest", bind: answer((*server).getRollout)},
-		{ID: "pause", Method: "POST", Path: inFarm + "/rollouts/{rollout}/pause", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Begin nothing more", bind: answer((*server).pause)},
-		{ID: "resume", Method: "POST", Path: inFarm + "/rollouts/{rollout}/resume", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Go on", bind: answer((*server).resume)},
-		{ID: "abort", Method: "POST", Path: inFarm + "/rollouts/{rollout}/abort", Needs: Operate, Object: Rollout, Tag: "rollouts", Summary: "Put every target back", bind: answer((*server).abort)},
-		{ID: "approve", Method: "POST", Path: inFarm + "/rollouts/{rollout}/approve", Needs: Approve, Object: Rollout, Tag: "rollouts", Summary: "Let a wave begin", bind: answer((*server).approve)},
+		{ID: "pause", Method: "POST", Path: inFarm + "/rollouts/{rollout}/pause", Needs: Operate, Object: Rollout, Status: showsRollout, Tag: "rollouts", Summary: "Begin nothing more", bind: answer((*server).pause)},
+		{ID: "resume", Method: "POST", Path: inFarm + "/rollouts/{rollout}/resume", Needs: Operate, Object: Rollout, Status: showsRollout, Tag: "rollouts", Summary: "Go on", bind: answer((*server).resume)},
+		{ID: "abort", Method: "POST", Path: inFarm + "/rollouts/{rollout}/abort", Needs: Operate, Object: Rollout, Status: showsRollout, Tag: "rollouts", Summary: "Put every target back", bind: answer((*server).abort)},
+		{ID: "approve", Method: "POST", Path: inFarm + "/rollouts/{rollout}/approve", Needs: Approve, Object: Rollout, Status: showsRollout, Tag: "rollouts", Summary: "Let a wave begin", bind: answer((*server).approve)},
 
 		{ID: "list-events", Method: "GET", Path: inFarm + "/events", Needs: View, Object: OfSites, Tag: "events", Summary: "Read the journal", bind: answer((*server).listEvents)},
 		{ID: "follow-events", Method: "GET", Path: inFarm + "/events/follow", Needs: View, Object: OfSites, Tag: "events", Summary: "Follow the journal (server-sent events)", bind: follow},

@@ -37,8 +37,9 @@ func walked(t *testing.T) *store.Store {
 // role in every standing, through the real router and guard to handlers that do
 // nothing.
 func TestEveryRouteForEveryRole(t *testing.T) {
-	kept, log := walked(t), newServer(t).log
-	s := &server{guard: access.NewGuard(kept, nil), doorkeeper: audit.Doorkeeper{Book: audit.Book{Store: kept}, Log: log}, log: log}
+	full := newServer(t)
+	kept, log := full.Store, full.log
+	s := &server{Controller: full.Controller, guard: access.NewGuard(kept, nil), doorkeeper: audit.Doorkeeper{Book: audit.Book{Store: kept}, Log: log}, log: log}
 	mux := http.NewServeMux()
 	a := humago.New(mux, huma.DefaultConfig("walk", "test"))
 	for _, r := range Routes() {
