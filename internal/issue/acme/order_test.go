@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,9 +18,12 @@ import (
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, issuetest.Options{RetryAfter: time.Second})
+	var mu sync.Mutex // authorizations are asked side by side
 	asked := map[string]int{}
 	w.config = func(c *acme.Config) {
 		c.Tell = func(r acme.Request) {
+			mu.Lock()
+			defer mu.Unlock()
 			if asked[r.Endpoint]++; r.Code < 200 || r.Code > 299 || r.Took <= 0 {
 				t.Errorf("%+v", r)
 			}
