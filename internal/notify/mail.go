@@ -109,9 +109,12 @@ func (o mail) mailer(password farm.Secret) (Sender, error) {
 	case noTLS:
 		policy = gomail.NoTLS
 	}
+	toServer := func(ctx context.Context, network, _ string) (net.Conn, error) { // the library has no brackets for an IPv6 address
+		return dial(ctx, network, o.Server)
+	}
 	all := []gomail.Option{
 		gomail.WithPort(port), gomail.WithTimeout(within), gomail.WithTLSConfig(config), gomail.WithTLSPolicy(policy),
-		gomail.WithDialContextFunc(dial), gomail.WithoutNoop(),
+		gomail.WithDialContextFunc(toServer), gomail.WithoutNoop(),
 	}
 	if o.Helo != "" {
 		all = append(all, gomail.WithHELO(o.Helo))
