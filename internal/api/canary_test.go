@@ -1,14 +1,9 @@
 package api_test
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,56 +15,16 @@ import (
 	"github.com/certfarm/certfarm/internal/audit"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/secret"
+	"github.com/certfarm/certfarm/internal/secret/secrettest"
 	"github.com/certfarm/certfarm/internal/store"
 )
-
-// forms are the ways in which a secret may lie about: as it is, in base64, in
-// hexadecimal, in a URL, in JSON, and a key in PEM as its DER.
-func forms(secret []byte) [][]byte {
-	raw := [][]byte{bytes.TrimSpace(secret)}
-	if block, _ := pem.Decode(secret); block != nil {
-		raw = append(raw, block.Bytes)
-	}
-	var all [][]byte
-	for _, r := range raw {
-		for _, text := range []string{
-			string(r), base64.StdEncoding.EncodeToString(r), base64.RawURLEncoding.EncodeToString(r), hex.EncodeToString(r), url.QueryEscape(string(r)),
-		} {
-			all = append(all, bare([]byte(text)))
-		}
-	}
-	return all
-}
-
-// bare takes the line ends away at which PEM may be wrapped in any way, escaped ones
-// too.
-func bare(text []byte) []byte {
-	for _, end := range []string{`\r`, `\n`, "\r", "\n"} {
-		text = bytes.ReplaceAll(text, []byte(end), nil)
-	}
-	return text
-}
-
-// A hunt looks for secrets in what others may read.
-type hunt map[string][]byte // secrets by what they are
-
-// found lists what lies in a text.
-func (h hunt) found(text []byte) (all []string) {
-	text = bare(text)
-	for what, secret := range h {
-		if slices.ContainsFunc(forms(secret), func(form []byte) bool { return bytes.Contains(text, form) }) {
-			all = append(all, what)
-		}
-	}
-	return all
-}
 
 // TestNoSecretLiesAbout gives the API a secret of every kind, asks every route that
 // reads, and looks through the answers, the log, the audit and every file for them.
 func TestNoSecretLiesAbout(t *testing.T) {
 	d, _, puller := exporting(t)
 	local := d.client(t, client.Config{Socket: d.config.Socket, Actor: "alice"})
-	h := hunt{"a sealed secret": []byte("canary-secret-7f3a"), "a password": []byte("canary-password-91c2"), "a token": []byte(puller), "an Idempotency-Key": []byte("canary-idempotency-55")}
+	h := secrettest.Hunt{"a sealed secret": []byte("canary-secret-7f3a"), "a password": []byte("canary-password-91c2"), "a token": []byte(puller), "an Idempotency-Key": []byte("canary-idempotency-55")}
 	if err := local.SetSecret(t.Context(), "shop", "deploy", farm.NewSecret(h["a sealed secret"])); err != nil {
 		t.Fatal(err)
 	}
@@ -108,14 +63,10 @@ func TestNoSecretLiesAbout(t *testing.T) {
 	if len(heard) < 30 || len(heard["log"]) == 0 {
 		t.Errorf("only %d texts were looked through, %d bytes of log", len(heard), len(heard["log"]))
 	}
-	for name, text := range heard {
-		if all := h.found(text); len(all) > 0 {
-			t.Errorf("%s holds %v", name, all)
-		}
-	}
-	for what, secret := range h { // the hunt finds what is there
-		for _, form := range forms(secret) {
-			if planted := slices.Concat([]byte("before "), form[:len(form)/2], []byte("\n"), form[len(form)/2:]); !slices.Contains(h.found(planted), what) {
+	h.Check(t, heard)
+	for what, secret := range h { // the hunt finds every form
+		for _, form := range secrettest.Forms(secret) {
+			if planted := slices.Concat([]byte("before "), form[:len(form)/2], []byte("\n"), form[len(form)/2:]); !slices.Contains(h.Found(planted), what) {
 				t.Errorf("%s is not found where it is", what)
 			}
 		}
