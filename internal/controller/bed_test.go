@@ -24,6 +24,7 @@ import (
 	"github.com/certfarm/certfarm/internal/lab"
 	"github.com/certfarm/certfarm/internal/probe"
 	"github.com/certfarm/certfarm/internal/store"
+	"github.com/certfarm/certfarm/internal/store/storetest"
 )
 
 // Pebble has no way to end its validation authority: one idle goroutine a CA.
@@ -34,8 +35,14 @@ func TestMain(m *testing.M) {
 	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
 		_ = n.Value.Set("6") // a number is one
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"))
+	goleak.VerifyTestMain(withPostgres{m}, goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"))
 }
+
+// withPostgres runs the tests with a database server beside them.
+type withPostgres struct{ *testing.M }
+
+// Run is goleak.TestingM's.
+func (m withPostgres) Run() int { return storetest.Main(m.M) }
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 func createdIsRead(t *testing.T, b Bench) {
 	c, can := b.Host.(host.Creator)
 	if !can {
-		t.Skip("it is no Creator")
+		t.Skip("not for a host that is no Creator")
 	}
 	for _, size := range []int{0, 1, 40 << 10, 300 << 10} {
 		data, name := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size], fmt.Sprint("f", size)
