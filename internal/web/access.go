@@ -84,6 +84,7 @@ func (desk) May(r access.Role) string {
 var mays = map[access.Permission]string{
 	access.View: "see", access.Operate: "renew, pause, bring back, freeze", access.Approve: "let waves begin", access.Edit: "apply farm.yaml, import, adopt",
 	access.Secrets: "set secrets, revoke", access.KeyExport: "be handed keys", access.Access: "give access, read the audit",
+	access.Metrics: "read the metrics",
 }
 
 // Table is a line a token.
