@@ -5,12 +5,15 @@ package storetest
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -96,7 +99,7 @@ func Postgres(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.Exec("DROP SCHEMA " + name + " CASCADE"); err != nil {
+		if err := drop(db, name); err != nil {
 			t.Error(err)
 		}
 		db.Close() // the server goes away after this
@@ -109,4 +112,16 @@ func Postgres(t testing.TB) string {
 	q.Set("search_path", name)
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// drop takes a schema away. A controller that was cut from the database may have left a
+// transaction there that the server has not noticed yet: a deadlock with it ends it or us.
+func drop(db *sql.DB, schema string) (err error) {
+	for range 5 {
+		_, err = db.Exec("DROP SCHEMA " + schema + " CASCADE")
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "40P01" { // deadlock_detected
+			return err
+		}
+	}
+	return err
 }
