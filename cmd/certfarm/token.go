@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +84,7 @@ func (a *app) createToken(ctx context.Context, ask api.TokenAsk) error {
 		return a.object(object{Type: "token", Item: k})
 	}
 	a.print("%s", k.Token)
-	a.say("Token %s (%s) is good until %s. This is shown once: keep it now.", k.Name, grantsText(k.Grants), date(k.Expires))
+	a.say("Token %s (%s) is good until %s. This is shown once: keep it now.", k.Name, access.Words(k.Grants), date(k.Expires))
 	return nil
 }
 
@@ -122,7 +121,7 @@ func (a *app) listTokens(all []store.APIToken) error {
 		if !a.now().Before(k.Expires) {
 			expires.tone = bad
 		}
-		rows = append(rows, []cell{{k.Name, plain}, {grantsText(k.Grants), plain}, expires, {a.since(k.Used), plain}, {k.By, plain}})
+		rows = append(rows, []cell{{k.Name, plain}, {access.Words(k.Grants), plain}, expires, {a.since(k.Used), plain}, {k.By, plain}})
 	}
 	a.table([]string{"NAME", "MAY", "EXPIRES", "USED", "MADE BY"}, rows)
 	return nil
@@ -134,22 +133,6 @@ func (a *app) since(t time.Time) string {
 		return "never"
 	}
 	return span(max(0, a.now().Sub(t))) + " ago"
-}
-
-// grantsText says in one line what grants are good for.
-func grantsText(all []store.Grant) string {
-	var words []string
-	for _, g := range all {
-		word := g.Role
-		if g.Farm != "" {
-			word += " of " + g.Farm
-		}
-		if len(g.Tags) > 0 {
-			word += " [" + strings.Join(g.Tags, " ") + "]"
-		}
-		words = append(words, word)
-	}
-	return strings.Join(words, ", ")
 }
 
 func newTokenRevoke(a *app) *cobra.Command {

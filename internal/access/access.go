@@ -19,6 +19,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/store"
@@ -94,6 +95,22 @@ type Grant struct {
 	May  []Permission
 	Farm string   // empty: every farm
 	Tags []string // sites with one of these; empty: all, and what concerns a whole farm
+}
+
+// Words says in one line what stored grants are good for.
+func Words(all []store.Grant) string {
+	var words []string
+	for _, g := range all {
+		word := g.Role
+		if g.Farm != "" {
+			word += " of " + g.Farm
+		}
+		if len(g.Tags) > 0 {
+			word += " for sites with " + strings.Join(g.Tags, ", ")
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, "; ")
 }
 
 // Granted is what stored grants mean now. One whose role is unknown, since another

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"bufio"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -311,23 +313,33 @@ func TestCaddyPulls(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), caddy, "run", "--config", file, "--adapter", "caddyfile")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, caddy, "run", "--config", file, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "CERTFARM_TOKEN="+token, "HOME="+dir)
 	cmd.WaitDelay = 5 * time.Second
-	said := &strings.Builder{}
-	cmd.Stderr = said
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	served := ""
-	for until := time.Now().Add(20 * time.Second); served == "" && time.Now().Before(until); {
+	said, served := "", ""
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said += lines.Text() + "\n"
+		if !strings.Contains(lines.Text(), "serving initial configuration") {
+			continue
+		}
+		go func() { _, _ = io.Copy(io.Discard, stderr) }()                                                               // ends with Wait; a full pipe would stop it
 		c, err := tls.Dial("tcp", "127.0.0.1:"+at, &tls.Config{ServerName: "www.example.com", InsecureSkipVerify: true}) //nolint:gosec // which certificate it is, is the question
 		if err != nil {
-			time.Sleep(50 * time.Millisecond) // another program starts
-			continue
+			t.Error(err)
+			break
 		}
 		served = farm.Fingerprint(c.ConnectionState().PeerCertificates[0].Raw)
 		_ = c.Close()
+		break
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // killed

@@ -62,11 +62,7 @@ func (c *resolver) receiver(name string, w receiver) farm.Receiver {
 	got := farm.Receiver{Name: name, Kind: cmp.Or(w.Kind, name), Secrets: references(w.Secrets)}
 	k, known := c.words.Receivers[got.Kind]
 	if !known {
-		at := w.at.field("kind")
-		if at == w.at {
-			at = key(w.at)
-		}
-		c.say(at, "there is no kind of receiver "+quote(got.Kind),
+		c.unlisted(w.at, "kind", "there is no kind of receiver "+quote(got.Kind),
 			cmp.Or(didYouMean(got.Kind, slices.Collect(maps.Keys(c.words.Receivers))), "`certfarm notify kinds` lists them"))
 		return got
 	}
@@ -111,8 +107,9 @@ func (c *resolver) ping(w *ping) *farm.Ping {
 		}
 	}
 	for i, text := range w.AllowPrivate {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			c.say(w.at.field("allow_private").item(i), quote(text)+" is no network", "as in 10.1.2.0/24")
+		_, noNet := netip.ParsePrefix(text)
+		if _, err := netip.ParseAddr(text); noNet != nil && err != nil { // as the guard reads it
+			c.say(w.at.field("allow_private").item(i), quote(text)+" is no network", "as in 10.1.2.0/24 or 192.168.1.7")
 		}
 	}
 	return got

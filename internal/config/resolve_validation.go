@@ -291,15 +291,21 @@ func (c *resolver) writers() {
 func (c *resolver) provider(w dnsWriter, got farm.DNS) []byte {
 	k, known := c.words.DNS[got.Provider]
 	if !known {
-		at := w.at.field("provider")
-		if at == w.at {
-			at = key(w.at)
-		}
-		c.say(at, "there is no DNS provider "+quote(got.Provider),
+		c.unlisted(w.at, "provider", "there is no DNS provider "+quote(got.Provider),
 			cmp.Or(didYouMean(got.Provider, slices.Collect(maps.Keys(c.words.DNS))), "`certfarm dns providers` lists them"))
 		return nil
 	}
 	return c.checked(k, "provider "+got.Provider, w.at, w.Options, got.Secrets)
+}
+
+// unlisted tells of a word that no list has: at the field that says it, or where that is
+// left out at the name that stands for it.
+func (c *resolver) unlisted(thing *place, field, problem, hint string) {
+	at := thing.field(field)
+	if at == thing {
+		at = key(thing)
+	}
+	c.say(at, problem, hint)
 }
 
 // checked lets a provider check its options; at is where it stands.

@@ -91,25 +91,9 @@ var mays = map[access.Permission]string{
 func (d desk) Table() [][]string {
 	all := [][]string{{"name", "may", "made_by", "created", "expires", "used"}}
 	for _, k := range d.Tokens {
-		all = append(all, []string{k.Name, grants(k.Grants), k.By, stamp(k.Created), stamp(k.Expires), stamp(k.Used)})
+		all = append(all, []string{k.Name, access.Words(k.Grants), k.By, stamp(k.Created), stamp(k.Expires), stamp(k.Used)})
 	}
 	return all
-}
-
-// grants says in one line what grants are good for.
-func grants(all []store.Grant) string {
-	var words []string
-	for _, g := range all {
-		word := g.Role
-		if g.Farm != "" {
-			word += " of " + g.Farm
-		}
-		if len(g.Tags) > 0 {
-			word += " for sites with " + strings.Join(g.Tags, ", ")
-		}
-		words = append(words, word)
-	}
-	return strings.Join(words, "; ")
 }
 
 // createToken makes a token, and shows it on the page that answers: no other will.

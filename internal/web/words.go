@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 )
@@ -31,8 +32,8 @@ var words = template.FuncMap{
 
 	"count":     count,
 	"lines":     func(n int64) string { return count(int(n), "line") },
-	"grants":    grants,
-	"grant":     func(g store.Grant) string { return grants([]store.Grant{g}) },
+	"grants":    access.Words,
+	"grant":     func(g store.Grant) string { return access.Words([]store.Grant{g}) },
 	"chain":     links,
 	"skew":      skew,
 	"standings": func() []farm.Standing { return farm.Standings },
