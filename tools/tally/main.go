@@ -1,7 +1,7 @@
 // Tally reads the output of `go test -json` and writes what a person wants to
-// see of it: what failed, one line a package, why tests were skipped, and on the
-// last line how many tests passed, failed and were skipped. It ends with status
-// 1 if anything failed or nothing ran.
+// see of it: what failed, one line a package, why tests were skipped, what failed
+// once more, and on the last line how many tests passed, failed and were skipped. It
+// ends with status 1 if anything failed or nothing ran.
 //
 // With CERTFARM_REQUIRE set a test that was skipped has failed, since CI may not
 // skip a real server. Excepted are reasons that name CERTFARM_SOAK or begin with
@@ -14,12 +14,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
 func main() {
-	t := tally{out: os.Stdout, require: os.Getenv("CERTFARM_REQUIRE") != "", said: map[test][]string{}, broken: map[string]bool{}}
+	t := tally{out: os.Stdout, require: os.Getenv("CERTFARM_REQUIRE") != "", said: map[test][]string{}, broken: map[string]bool{}, skipped: map[string][]string{}}
 	if err := t.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "tally:", err)
 		os.Exit(1)
@@ -48,8 +50,14 @@ type tally struct {
 	said    map[test][]string // the output of tests that have not ended
 	broken  map[string]bool   // packages in which a test failed
 	passed  int
-	failed  []string
-	skipped []string
+	failed  []failure
+	skipped map[string][]string // tests by the reason
+}
+
+// A failure is a test or a package that failed, and what it said.
+type failure struct {
+	what string
+	said []string
 }
 
 func (t *tally) read(r io.Reader) error {
@@ -91,19 +99,20 @@ func (t *tally) endTest(action string, at test) {
 	case "skip":
 		reason := reason(t.said[at])
 		if t.require && !excepted(reason) {
-			t.fail(at.pkg, name+" was skipped, which CERTFARM_REQUIRE forbids: "+reason)
+			t.fail(at.pkg, failure{what: name + " was skipped, which CERTFARM_REQUIRE forbids: " + reason})
 			return
 		}
-		t.skipped = append(t.skipped, name+": "+reason)
+		t.skipped[reason] = append(t.skipped[reason], name)
 	case "fail":
-		t.fail(at.pkg, name)
-		fmt.Fprint(t.out, strings.Join(t.said[at], ""))
+		t.fail(at.pkg, failure{name, t.said[at]})
 	}
 }
 
-func (t *tally) fail(pkg, what string) {
-	t.failed = append(t.failed, what)
+// fail tells of a failure at once; close will again.
+func (t *tally) fail(pkg string, f failure) {
+	t.failed = append(t.failed, f)
 	t.broken[pkg] = true
+	fmt.Fprint(t.out, strings.Join(f.said, ""))
 }
 
 // endPackage prints the runner's closing line. A package that fails without a
@@ -112,12 +121,13 @@ func (t *tally) fail(pkg, what string) {
 func (t *tally) endPackage(e event) {
 	said := t.said[test{e.Package, ""}]
 	if e.Action == "fail" && !t.broken[e.Package] {
-		t.failed = append(t.failed, e.Package+" as a whole")
+		f := failure{what: e.Package + " as a whole"}
 		for at, lines := range t.said {
 			if at.pkg == e.Package && at.name != "" {
-				fmt.Fprint(t.out, strings.Join(lines, ""))
+				f.said = append(f.said, lines...)
 			}
 		}
+		t.fail(e.Package, f)
 	}
 	if e.Action == "skip" {
 		return // no test files
@@ -145,14 +155,21 @@ func excepted(reason string) bool {
 		strings.HasPrefix(reason, "only on ") || strings.HasPrefix(reason, "not for ")
 }
 
-// close prints the end and reports whether all is well.
+// close prints the end, the most important last, and reports whether all is well.
 func (t *tally) close() bool {
-	for _, s := range t.skipped {
-		fmt.Fprintln(t.out, "skipped:", s)
+	skipped := 0
+	for _, reason := range slices.Sorted(maps.Keys(t.skipped)) {
+		tests := t.skipped[reason]
+		skipped += len(tests)
+		more := ""
+		if len(tests) > 1 {
+			more = fmt.Sprintf(" and %d more", len(tests)-1)
+		}
+		fmt.Fprintf(t.out, "skipped: %s%s: %s\n", tests[0], more, reason)
 	}
 	for _, f := range t.failed {
-		fmt.Fprintln(t.out, "failed:", f)
+		fmt.Fprintf(t.out, "%sfailed: %s\n", strings.Join(f.said, ""), f.what)
 	}
-	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, len(t.failed), len(t.skipped))
+	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, len(t.failed), skipped)
 	return len(t.failed) == 0 && t.passed > 0
 }

@@ -23,9 +23,11 @@ func TestTally(t *testing.T) {
 		"all well": {line("output", "A", `noise\n`) + line("pass", "A", "") + ok, false, true,
 			[]string{"ok  \tp\t0.1s", "1 passed, 0 failed, 0 skipped"}, "noise"},
 		"one fails": {line("pass", "A", "") + line("output", "B", `why\n`) + line("fail", "B", "") + line("output", "", `FAIL\tp\n`) + line("fail", "", ""), false, false,
-			[]string{"why", "FAIL\tp", "failed: p B", "1 passed, 1 failed, 0 skipped"}, "whole"},
+			[]string{"why", "FAIL\tp", "why", "failed: p B", "1 passed, 1 failed, 0 skipped"}, "whole"},
 		"one is skipped": {line("pass", "A", "") + skip("needs nginx") + ok, false, true,
 			[]string{"skipped: p B: needs nginx", "1 passed, 0 failed, 1 skipped"}, ""},
+		"some are skipped": {line("pass", "A", "") + skip("needs nginx") + skip("needs nginx") + ok, false, true,
+			[]string{"skipped: p B and 1 more: needs nginx", "1 passed, 0 failed, 2 skipped"}, ""},
 		"none may be skipped": {line("pass", "A", "") + skip("needs nginx") + ok, true, false,
 			[]string{"failed: p B was skipped, which CERTFARM_REQUIRE forbids: needs nginx", "1 passed, 1 failed, 0 skipped"}, ""},
 		"but soaks may": {line("pass", "A", "") + skip("set CERTFARM_SOAK=1 for it") + ok, true, true,
@@ -41,7 +43,7 @@ func TestTally(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			tally := tally{out: &out, require: c.require, said: map[test][]string{}, broken: map[string]bool{}}
+			tally := tally{out: &out, require: c.require, said: map[test][]string{}, broken: map[string]bool{}, skipped: map[string][]string{}}
 			if err := tally.read(strings.NewReader(c.in)); err != nil {
 				t.Fatal(err)
 			}

@@ -14,10 +14,11 @@ import (
 // missing right.
 const deniedPause = 10 * time.Second
 
-// isLock says that somebody holds the file open.
+// isLock says that somebody holds the file open. A folder whose files were all
+// removed is not empty until the last of their readers has closed.
 func isLock(err error) bool {
 	switch statusOf(err) {
-	case sharingViolation, lockConflict, deletePending:
+	case sharingViolation, lockConflict, deletePending, notEmpty:
 		return true
 	}
 	return false

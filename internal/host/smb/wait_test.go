@@ -44,6 +44,7 @@ func TestReadersLockIsWaitedFor(t *testing.T) {
 		"free":                  {nil, never, 1, nil},
 		"sharing violation":     {[]error{nt(sharingViolation), nt(sharingViolation)}, never, 3, nil},
 		"being deleted":         {[]error{nt(deletePending)}, never, 2, nil},
+		"a file of it is open":  {[]error{nt(notEmpty)}, never, 2, nil},
 		"denied by a reader":    {[]error{denied, denied, denied}, always, 4, nil},
 		"denied by rights":      {[]error{denied}, never, 1, fs.ErrPermission},
 		"no room is no lock":    {[]error{nt(diskFull)}, always, 1, nt(diskFull)},

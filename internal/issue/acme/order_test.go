@@ -17,7 +17,7 @@ import (
 
 func TestOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, issuetest.Options{RetryAfter: time.Second})
+	w := newWorld(t, issuetest.Options{RetryAfter: time.Second, BadNonce: -1})
 	var mu sync.Mutex // authorizations are asked side by side
 	asked := map[string]int{}
 	w.config = func(c *acme.Config) {
