@@ -35,6 +35,7 @@ type canaryFarm struct {
 	program, state, tokens string
 	address                string // of its API and dashboard
 	hunt                   secrettest.Hunt
+	browser                visitor
 	run                    *exec.Cmd
 	out, err               locked
 
@@ -45,14 +46,15 @@ type canaryFarm struct {
 // TestNoSecretLeaks runs the built program through an order and a rollout that fails,
 // with every other end repeating the secrets that it is told, and looks for each of
 // them wherever somebody else may read: in what the program prints, its files, its
-// API and pages, metrics, messages, traces, and the words and environments of its
-// processes.
+// API and pages and their streams, metrics, messages, traces, and the words and
+// environments of its processes.
 func TestNoSecretLeaks(t *testing.T) {
 	c := newCanaryFarm(t)
 	c.serve(t)
 	c.secrets(t)
 	c.write(t, "farm.yaml", c.farmYAML(false))
 	c.cli(t, 3, "apply", "--yes", "--detach", filepath.Join(c.state, "..", "farm.yaml"))
+	c.visit(t)
 	c.cli(t, 0, "rollout", "status", siteName, "--follow", "--for", "40s")
 	c.learn(t)
 	c.write(t, "farm2.yaml", c.farmYAML(true))
@@ -60,6 +62,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	c.commands(t)
 	c.waitFor(t, "dns", "refused dns", "mail", "slack", "webhook", "shoutrrr", "stage", "traces")
 	c.routes(t)
+	c.depart(t)
 	c.sample("at the end")
 	c.stop(t)
 	c.files(t)
@@ -167,7 +170,7 @@ func (c *canaryFarm) secrets(t *testing.T) {
 }
 
 // learn takes the secrets that the controller made itself: a token, the site's key, as
-// a node has it, and the master key.
+// a node has it, the keys in its store, and the master key.
 func (c *canaryFarm) learn(t *testing.T) {
 	t.Helper()
 	var out bytes.Buffer
@@ -177,6 +180,7 @@ func (c *canaryFarm) learn(t *testing.T) {
 	fields := strings.Fields(out.String())
 	c.hunt["a token that was shown once"] = []byte(slices.MaxFunc(fields, func(a, b string) int { return len(a) - len(b) }))
 	c.hunt["the site's key"] = c.siteKey(t)
+	maps.Copy(c.hunt, c.sealedKeys(t))
 	master, err := os.ReadFile(filepath.Join(c.state, "master.key"))
 	must(t, err)
 	fields = strings.Fields(string(master))
@@ -195,7 +199,8 @@ func (c *canaryFarm) commands(t *testing.T) {
 	}
 }
 
-// routes reads every answer of the API, the metrics among them, and every page.
+// routes reads every answer of the API, the metrics among them, and every page, as a
+// browser that is logged in.
 func (c *canaryFarm) routes(t *testing.T) {
 	t.Helper()
 	words := strings.NewReplacer("{farm}", openWord, "{site}", siteName, "{target}", "shop%2Fnginx@web1", "{rollout}", siteName, "{node}", "web1", "{$}", "")
@@ -215,11 +220,7 @@ func (c *canaryFarm) routes(t *testing.T) {
 // ask keeps what is answered at a path.
 func (c *canaryFarm) ask(t *testing.T, where, path string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.address+path, http.NoBody)
-	must(t, err)
-	r.Header.Set("Authorization", "Bearer "+string(c.hunt["the token of the API"]))
-	res, err := http.DefaultTransport.RoundTrip(r)
-	must(t, err)
+	res := c.get(t.Context(), t, path)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	must(t, err)
@@ -251,7 +252,7 @@ func (c *canaryFarm) check(t *testing.T) {
 	open := secrettest.Hunt{"the open word": []byte(openWord)}
 	for _, sort := range []string{
 		"stdout of serve", "stderr of serve", "stdout of certfarm audit list", "stderr of certfarm apply --yes", "file certfarm.db", "API get-site", "API list-events",
-		"API list-audit", "API metrics", "DOM page-overview", "DOM page-site", "DOM page-events", "DOM page-notifications", "message webhook", "message traces",
+		"API list-audit", "API metrics", "DOM page-overview", "DOM page-site", "DOM page-events", "DOM page-notifications", "stream of the API", "message webhook", "message traces",
 		"cmdline while dns", "environ while dns",
 	} {
 		if len(open.Found(c.heard[sort])) == 0 {

@@ -6,6 +6,9 @@ package secrettest
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
@@ -19,11 +22,12 @@ import (
 type Hunt map[string][]byte
 
 // Forms are the ways in which a secret may lie about: as it is, in base64, in
-// hexadecimal, in a URL; and a key in PEM as its DER, too. Line ends are left out.
+// hexadecimal, in a URL; and a private key in PEM as its DER, in each of the structures
+// that have it, and as the number d of its JWK (RFC 7518 §6), too. Line ends are left out.
 func Forms(secret []byte) [][]byte {
 	raw := [][]byte{bytes.TrimSpace(secret)}
 	if block, _ := pem.Decode(secret); block != nil {
-		raw = append(raw, block.Bytes)
+		raw = append(append(raw, block.Bytes), keyForms(block.Bytes)...)
 	}
 	var all [][]byte
 	for _, r := range raw {
@@ -33,6 +37,37 @@ func Forms(secret []byte) [][]byte {
 			all = append(all, bare([]byte(text)))
 		}
 	}
+	return all
+}
+
+// keyForms are the other forms of a private key in DER; none of what is no key.
+func keyForms(der []byte) (all [][]byte) {
+	var key any
+	for _, parse := range []func([]byte) (any, error){
+		x509.ParsePKCS8PrivateKey,
+		func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) },
+		func(der []byte) (any, error) { return x509.ParsePKCS1PrivateKey(der) },
+	} {
+		if k, err := parse(der); err == nil {
+			key = k
+		}
+	}
+	keep := func(form []byte, err error) {
+		if err == nil && !bytes.Equal(form, der) {
+			all = append(all, form)
+		}
+	}
+	switch k := key.(type) {
+	case *ecdsa.PrivateKey:
+		keep(x509.MarshalECPrivateKey(k))
+		keep(k.Bytes()) // as long as the curve's order: d
+	case *rsa.PrivateKey:
+		keep(x509.MarshalPKCS1PrivateKey(k), nil)
+		keep(k.D.Bytes(), nil)
+	default:
+		return nil
+	}
+	keep(x509.MarshalPKCS8PrivateKey(key))
 	return all
 }
 
