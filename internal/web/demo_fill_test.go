@@ -2,10 +2,13 @@ package web_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
+	"github.com/certfarm/certfarm/internal/notify"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -40,7 +43,11 @@ func (d *demo) fill(ctx context.Context, tx *store.Tx) error {
 	if err := d.rollouts(ctx, tx); err != nil {
 		return err
 	}
-	return d.journal(ctx, tx)
+	happened, err := d.journal(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return d.telling(ctx, tx, happened)
 }
 
 // issue writes a site's versions, its certificate, an order, and that every target
@@ -204,7 +211,7 @@ func (d *demo) rollouts(ctx context.Context, tx *store.Tx) error {
 }
 
 // journal is what happened lately.
-func (d *demo) journal(ctx context.Context, tx *store.Tx) error {
+func (d *demo) journal(ctx context.Context, tx *store.Tx) (happened []farm.Event, err error) {
 	for _, e := range []farm.Event{
 		{Kind: "target.drift", Site: "careers", Target: "careers/nginx@web3", Node: "web3", Level: farm.Alarm, Text: "careers/nginx@web3 serves a valid certificate that is not ours", Hint: "`certfarm rollout approve careers` replaces it", At: d.at.Add(-5 * time.Hour)},
 		{Kind: "order.done", Site: "login", Level: farm.Info, Text: "version of login is issued: valid for 90 days", At: d.at.Add(-3*time.Hour - time.Minute)},
@@ -216,10 +223,54 @@ func (d *demo) journal(ctx context.Context, tx *store.Tx) error {
 		{Kind: "rollout.started", Site: "checkout", Level: farm.Info, Text: "renewal: goes to 4 targets in 2 waves", At: d.at.Add(-18 * time.Minute)},
 		{Kind: "step.verified", Site: "checkout", Target: "checkout/nginx@web1", Node: "web1", Level: farm.Info, Text: "checkout/nginx@web1 serves the new certificate, seen in 3 handshakes", At: d.at.Add(-17 * time.Minute)},
 		{Kind: "rollout.waits", Site: "checkout", Level: farm.Warn, Text: "wave “the rest” of checkout waits for approval", At: d.at.Add(-12 * time.Minute)},
+		{Kind: notify.Failing, About: "tickets", Level: farm.Warn, Text: "receiver tickets cannot be told: 503 Service Unavailable", Hint: "it is tried again by itself; `certfarm notify test tickets` tries it now", At: d.at.Add(-9 * time.Minute)},
 	} {
 		e.Farm = d.Farm
 		e.ID = store.NewID("ev")
 		if err := tx.AddEvent(ctx, e); err != nil {
+			return nil, err
+		}
+		happened = append(happened, e)
+	}
+	return happened, nil
+}
+
+// telling is who was told of it: all but a receiver that does not hear.
+func (d *demo) telling(ctx context.Context, tx *store.Tx, happened []farm.Event) error {
+	settings, err := tx.Settings(ctx, d.Farm)
+	if err != nil {
+		return err
+	}
+	var all []notify.Notice
+	for _, e := range happened {
+		all = notify.Take(all, e, nil, settings.Notifications)
+	}
+	for _, n := range all {
+		mark := notify.Mark{Messages: 1, At: n.Opened.Add(time.Minute), Severity: n.Parts[0].Severity}
+		if n.Told = map[string]notify.Mark{"ops": mark}; mark.Severity == farm.ForPage {
+			n.Told["on-call"] = mark
+		}
+		doc, err := json.Marshal(n)
+		if err != nil {
+			return err
+		}
+		if err := tx.PutNotice(ctx, d.Farm, store.NoticeRow{ID: n.ID, Doc: doc}); err != nil {
+			return err
+		}
+	}
+	for i := range 3 {
+		m := store.MessageRow{Receiver: "tickets", ID: fmt.Sprint("m", i), Notice: all[0].ID, Made: d.at.Add(-9 * time.Minute), Tries: 1, Doc: json.RawMessage("{}")}
+		if err := tx.PutMessage(ctx, d.Farm, m); err != nil {
+			return err
+		}
+	}
+	for _, h := range []farm.Hearing{
+		{Receiver: "on-call", Heard: d.at.Add(-5 * time.Hour)},
+		{Receiver: "ops", Heard: d.at.Add(-11 * time.Minute)},
+		{Receiver: "tickets", Heard: d.at.Add(-26 * time.Hour), Failed: d.at.Add(-2 * time.Minute), Error: "503 Service Unavailable: the desk is being moved", Tries: 5, Next: d.at.Add(6 * time.Minute)},
+		{Receiver: "ping…", Heard: d.at.Add(-50 * time.Second)}, // as the controller keeps it: no receiver can have the name
+	} {
+		if err := tx.PutHearing(ctx, d.Farm, h); err != nil {
 			return err
 		}
 	}

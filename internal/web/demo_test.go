@@ -55,6 +55,19 @@ issuers:
     contact: mailto:ops@harbour.example
     profile: tlsserver
 
+notifications:
+  receivers:
+    on-call: {kind: pagerduty, secrets: {routing_key: {secret: pagerduty}}}
+    ops: {kind: slack, secrets: {url: {secret: slack}}}
+    shop-team: {kind: mail, options: {server: "mail.harbour.example:587", from: certfarm@harbour.example, to: [shop@harbour.example]}}
+    tickets: {kind: webhook, options: {url: "https://desk.harbour.example/hooks/certfarm"}, secrets: {hmac: {secret: tickets}}}
+  routes:
+    - {to: [on-call], severity: page}
+    - {to: [ops], severity: ticket, quiet: "22:00-06:00 Europe/Berlin"}
+    - {to: [shop-team], severity: info, tags: [shop], events: [rollout, order.failed]}
+    - {to: [tickets], severity: ticket}
+  ping: {url: {secret: ping}, every: 2m}
+
 nodes:
   lb1: {address: 10.20.0.4, labels: {pool: edge, zone: a}, ssh: &ssh {user: deploy, key: {secret: deploy-key}, host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINa2evsNirW6Bq7fOEdFxfawfAy7gywd+MYt964Fn8sy}}
   lb2: {address: 10.20.0.5, labels: {pool: edge, zone: b}, ssh: *ssh}
@@ -120,8 +133,10 @@ func demoOf(t *testing.T) *demo {
 	t.Cleanup(func() { _ = lines.Close() })
 	c.Hosts, c.Asker, c.Issuers = demoHost, demoAnswers, demoCA
 	d := &demo{T: t, Farm: "harbour", Controller: controller.New(c), desk: access.Desk{Store: kept}, at: time.Now(), versions: map[string][]farm.Version{}}
-	if err := d.Controller.SetSecret(ctx, d.Farm, "deploy-key", farm.NewSecret([]byte("a key")), "mira.okafor"); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"deploy-key", "pagerduty", "slack", "tickets", "ping"} {
+		if err := d.Controller.SetSecret(ctx, d.Farm, name, farm.NewSecret([]byte("nobody is called with it")), "mira.okafor"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	text := fmt.Sprintf(demoFarm, resolver(t))
 	if _, err := d.Controller.Apply(ctx, []byte(text), "farm.yaml", "mira.okafor", 0); err != nil {
