@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/audit"
@@ -35,6 +36,7 @@ func (s *server) turnDown(route access.Route) access.Refuse {
 
 func askOf(route access.Route, r *http.Request) audit.Ask {
 	caller, _ := access.CallerOf(r.Context())
+	route.ID = strings.TrimPrefix(route.ID, "button-") // the API's word for the same act, by which both are found
 	return audit.Ask{Route: route, Caller: caller, From: r.RemoteAddr, Word: r.PathValue}
 }
 

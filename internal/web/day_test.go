@@ -206,6 +206,9 @@ func TestWhoMayWhat(t *testing.T) {
 		if strings.Contains(string(l.Entry), `"status":403`) {
 			told++
 		}
+		if strings.Contains(string(l.Entry), `"button-`) {
+			t.Errorf("the audit has another word for an act than the API: %s", l.Entry)
+		}
 	}
 	if refused == 0 || told != refused {
 		t.Errorf("%d were refused, and the audit tells of %d", refused, told)

@@ -192,10 +192,10 @@ func (d *demo) people() {
 		{Actor: "jonas.weber", Via: "oidc", Role: "admin", Action: "apply", After: farm.Fingerprint([]byte("a"))},
 		{Actor: "shop-ci", Via: "token", Role: "operator", Action: "renew", Object: "site shop"},
 		{Actor: "shop-ci", Via: "token", Role: "operator", Action: "apply", Result: audit.Refused},
-		{Actor: "mira.okafor", Via: "oidc", Role: "admin", Action: "button-token"},
-		{Actor: "lea.brandt", Via: "oidc", Role: "operator", Action: "button-pause", Object: "rollout docs"},
+		{Actor: "mira.okafor", Via: "oidc", Role: "admin", Action: "create-token"},
+		{Actor: "lea.brandt", Via: "oidc", Role: "operator", Action: "pause", Object: "rollout docs"},
 		{Actor: "mira.okafor", Via: "oidc", Role: "admin", Action: "apply", Before: farm.Fingerprint([]byte("a")), After: farm.Fingerprint([]byte("b"))},
-		{Actor: "lea.brandt", Via: "oidc", Role: "operator", Action: "button-hold", Object: "node lb2"},
+		{Actor: "lea.brandt", Via: "oidc", Role: "operator", Action: "hold", Object: "node lb2"},
 	} {
 		e.From, e.Request = fmt.Sprintf("10.20.9.%d", 40+i), "r"+strconv.Itoa(i)
 		if e.Result == "" {

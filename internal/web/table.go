@@ -56,12 +56,12 @@ func table() []entry {
 		{Route: post("freeze", "freeze", operate, access.Farm), act: freeze(true)},
 		{Route: post("thaw", "thaw", operate, access.Farm), act: freeze(false)},
 		{Route: post("import", "sites/{site}/import", access.Edit, access.Site), act: (*server).importPair},
-		{Route: post("restore", "targets/{target}/restore", operate, access.Target), act: (*server).restore},
+		{Route: post("restore-target", "targets/{target}/restore", operate, access.Target), act: (*server).restore},
 		{Route: post("ask", "nodes/{node}/ask", operate, access.WholeNode), act: (*server).askNode},
 		{Route: post("ask-all", "ask", operate, access.Farm), act: (*server).askNodes},
 		{Route: post("hold", "nodes/{node}/hold", operate, access.WholeNode), act: hold(true)},
 		{Route: post("release", "nodes/{node}/release", operate, access.WholeNode), act: hold(false)},
-		{Route: post("test", "notifications/test", operate, access.Farm), act: (*server).testReceiver},
+		{Route: post("test-receivers", "notifications/test", operate, access.Farm), act: (*server).testReceiver},
 		{Route: post("plan", "farm/plan", see, access.Farm), title: "Plan", nav: "farm", file: "farm.html", show: (*server).plan},
 		{Route: post("apply", "farm/apply", access.Edit, access.Farm), act: (*server).apply},
 	}
@@ -78,13 +78,13 @@ func overall() []entry {
 	of := func(id, method, path string) access.Route {
 		return access.Route{ID: id, Method: method, Path: path, Needs: access.Access, Object: access.Installation}
 	}
-	fresh := of("button-token", "POST", accessPath+"/tokens")
+	fresh := of("button-create-token", "POST", accessPath+"/tokens")
 	fresh.Fresh = true // who finds an open browser makes no token with it
 	return []entry{
 		{Route: of("page-access", "GET", accessPath), title: "Access", file: "access.html", show: (*server).access},
 		{Route: fresh, title: "Access", nav: "access", file: "access.html", show: (*server).createToken},
-		{Route: of("button-revoke", "POST", accessPath+"/tokens/{token}/revoke"), act: (*server).revokeToken},
-		{Route: of("button-end", "POST", accessPath+"/sessions/{session}/end"), act: (*server).endSession},
+		{Route: of("button-revoke-token", "POST", accessPath+"/tokens/{token}/revoke"), act: (*server).revokeToken},
+		{Route: of("button-end-session", "POST", accessPath+"/sessions/{session}/end"), act: (*server).endSession},
 		{Route: of("page-audit", "GET", "/audit"), title: "Audit", file: "audit.html", show: (*server).audit},
 		{Route: of("page-audit-proof", "GET", "/audit/proof"), title: "Audit", nav: "audit", file: "proof.html", show: (*server).prove},
 		{Route: of("page-audit-export", "GET", "/audit/export"), serve: (*server).export},

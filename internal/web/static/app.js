@@ -21,6 +21,16 @@ function times() {
   }
 }
 
+// labels says in each cell what its column is: a phone shows a row as lines of these.
+function labels() {
+  for (const table of document.querySelectorAll(".scroll > table")) {
+    const heads = [...table.querySelectorAll("thead th")].map((h) => h.textContent);
+    for (const row of table.querySelectorAll("tbody tr"))
+      [...row.children].forEach((cell, i) => { if (cell.colSpan === 1) cell.dataset.label = heads[i] ?? ""; });
+    table.classList.add("lines");
+  }
+}
+
 function follow() {
   const where = document.body.dataset.live;
   if (!where || !window.EventSource) return;
@@ -61,9 +71,9 @@ function ask(e) {
 }
 
 addEventListener("DOMContentLoaded", () => {
-  times(); follow(); setInterval(times, 10000);
+  times(); labels(); follow(); setInterval(times, 10000);
   document.addEventListener("keydown", keys);
   document.addEventListener("click", press);
   document.addEventListener("submit", ask);
-  document.addEventListener("htmx:after:swap", times);
+  document.addEventListener("htmx:after:swap", () => { times(); labels(); });
 });
