@@ -139,7 +139,7 @@ func (c *crowd) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.Pin = made.Pin
+	t.Pins = made.Pins
 	for i := range agentCount {
 		state := agentsSpec{Dir: c.dirOf(c.own.name)}.state(i)
 		id, err := agent.JoinFarm(ctx, agent.JoinSetup{Servers: []string{c.own.url}, Token: t, Node: agentName(i), State: state})

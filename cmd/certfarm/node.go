@@ -61,7 +61,7 @@ func (a *app) nodeToken(ctx context.Context, c *client.Client, farmName string, 
 	if err != nil {
 		return a.meant(ctx, c, "nodes", farmName, ask.Node, err)
 	}
-	t.Pin = made.Pin
+	t.Pins = made.Pins
 	text := string(t.Text().Reveal())
 	if a.json {
 		return a.object(object{"agent-token", farmName, map[string]any{"token": text, "node": ask.Node, "uses": max(1, ask.Uses), "until": made.Until}})

@@ -49,12 +49,12 @@ func newNode(a *app) *cobra.Command {
 		})
 	}
 	return group(&cobra.Command{
-		Use: "node hold|release|token|ban|unban NODE", GroupID: groupWork, Short: "Keep all changes away from a node; let its agent in, or turn it away",
+		Use: "node hold|release|token|ban|unban|ca", GroupID: groupWork, Short: "Keep all changes away from a node; let its agent in, or turn it away",
 		Example: "certfarm node hold web1\ncertfarm node release web1\ncertfarm node token web1",
 	},
 		hold("hold", "Change nothing on a node", "is held: nothing is changed on it until it is released", true),
 		hold("release", "Change it again, and bring what it missed", "is released; what it missed is brought there", false),
-		newNodeToken(a), newNodeBan(a, true), newNodeBan(a, false),
+		newNodeToken(a), newNodeBan(a, true), newNodeBan(a, false), newNodeCA(a),
 	)
 }
 

@@ -27,7 +27,7 @@ type Identity struct {
 	Farm    string
 	Node    string
 	Servers []string // https://host:port of the controllers' doors for agents
-	Pin     string   // SHA-256 of the public key of the agents' CA, hex
+	Pins    []string // SHA-256 of the public keys of the agents' CAs, hex: each may stand behind a controller
 	Until   time.Time
 	Half    time.Time // when it is renewed
 
@@ -44,7 +44,8 @@ type onDisk struct {
 	Farm    string   `json:"farm"`
 	Node    string   `json:"node"`
 	Servers []string `json:"servers"`
-	Pin     string   `json:"pin"`
+	Pin     string   `json:"pin,omitempty"` // as an earlier Certfarm wrote it: the only one
+	Pins    []string `json:"pins"`
 	Key     string   `json:"key"`   // PEM, PKCS#8
 	Chain   string   `json:"chain"` // PEM
 }
@@ -69,7 +70,10 @@ func LoadIdentity(state string) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's identity in %s: %w", state, err)
 	}
-	i := &Identity{Farm: d.Farm, Node: d.Node, Servers: d.Servers, Pin: d.Pin, key: key}
+	if len(d.Pins) == 0 {
+		d.Pins = []string{d.Pin}
+	}
+	i := &Identity{Farm: d.Farm, Node: d.Node, Servers: d.Servers, Pins: d.Pins, key: key}
 	return i, i.take([]byte(d.Chain))
 }
 
@@ -82,7 +86,7 @@ func (i *Identity) Save(state string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(onDisk{i.Farm, i.Node, i.Servers, i.Pin, string(key.Reveal()), string(i.chain)})
+	text, err := json.Marshal(onDisk{Farm: i.Farm, Node: i.Node, Servers: i.Servers, Pins: i.Pins, Key: string(key.Reveal()), Chain: string(i.chain)})
 	if err != nil {
 		return fmt.Errorf("the agent's identity: %w", err)
 	}
@@ -113,6 +117,14 @@ func (i *Identity) take(chain []byte) error {
 	i.chain, i.Until = chain, leaf.NotAfter
 	i.Half = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 	return nil
+}
+
+// learn takes the pins that the controllers sent. Those of an earlier Certfarm send
+// none: then they stay.
+func (i *Identity) learn(pins []string) {
+	if len(pins) > 0 {
+		i.Pins = pins
+	}
 }
 
 // newAgentKey makes the key by which a machine is known.

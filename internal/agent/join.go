@@ -17,12 +17,13 @@ import (
 )
 
 // A Token is what lets a machine join: a secret that is used once (or as often as it
-// says), and the pin by which the agent knows the controllers.
+// says), and the pins by which the agent knows the controllers: one, or two while their
+// CA is being followed by another.
 //
-//	cfa1.SECRET.PIN
+//	cfa1.SECRET.PIN[.PIN]
 type Token struct {
 	Secret farm.Secret
-	Pin    string
+	Pins   []string
 }
 
 const tokenHead = "cfa1"
@@ -41,16 +42,16 @@ func (t Token) Digest() string { return farm.Fingerprint(t.Secret.Reveal()) }
 
 // Text is the token as it is handed over. It is shown once.
 func (t Token) Text() farm.Secret {
-	return farm.NewSecret([]byte(tokenHead + "." + string(t.Secret.Reveal()) + "." + t.Pin))
+	return farm.NewSecret([]byte(tokenHead + "." + string(t.Secret.Reveal()) + "." + strings.Join(t.Pins, ".")))
 }
 
 // ReadToken reads a token as Text wrote it.
 func ReadToken(text farm.Secret) (Token, error) {
 	parts := strings.Split(strings.TrimSpace(string(text.Reveal())), ".")
-	if len(parts) != 3 || parts[0] != tokenHead || len(parts[1]) < 40 || !pinForm.MatchString(parts[2]) {
+	if len(parts) < 3 || len(parts) > 4 || parts[0] != tokenHead || len(parts[1]) < 40 || slices.ContainsFunc(parts[2:], func(p string) bool { return !pinForm.MatchString(p) }) {
 		return Token{}, errors.New("this is no token: `certfarm node token NODE` at a controller makes one, of one line that begins with " + tokenHead)
 	}
-	return Token{farm.NewSecret([]byte(parts[1])), parts[2]}, nil
+	return Token{farm.NewSecret([]byte(parts[1])), parts[2:]}, nil
 }
 
 // JoinSetup is what joining takes.
@@ -82,15 +83,16 @@ func JoinFarm(ctx context.Context, s JoinSetup) (*Identity, error) {
 	}
 	var errs []error
 	for _, server := range s.Servers {
-		l, err := newLine(server, s.Token.Pin, nil, s.Now)
+		l, err := newLine(server, s.Token.Pins, nil, s.Now)
 		if err != nil {
 			return nil, err
 		}
 		var got Joined
-		err = l.ask(ctx, askWithin, http.MethodPost, PathJoin, Join{Digest: s.Token.Digest(), Node: s.Node, CSR: csr, Version: s.Version}, &got)
+		err = l.ask(ctx, askWithin, http.MethodPost, PathJoin, Join{Digest: s.Token.Digest(), Node: s.Node, CSR: csr, Version: s.Version, Learns: true}, &got)
 		l.close()
 		if err == nil {
-			i := &Identity{Farm: got.Farm, Node: got.Node, Servers: slices.Clone(s.Servers), Pin: s.Token.Pin, key: key}
+			i := &Identity{Farm: got.Farm, Node: got.Node, Servers: slices.Clone(s.Servers), Pins: s.Token.Pins, key: key}
+			i.learn(got.Pins)
 			return i, errors.Join(i.take(got.Chain), i.Save(s.State))
 		}
 		errs = append(errs, err)

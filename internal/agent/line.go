@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// A line is the way to one controller's door. What is at its other end is known by the
+// A line is the way to one controller's door. What is at its other end is known by its
 // pin, not by its name: a controller may be reached by any address.
 type line struct {
 	server string
@@ -37,15 +38,15 @@ const (
 )
 
 // newLine makes a line; own is shown as the agent's certificate, if there is one.
-func newLine(server, pin string, own *tls.Certificate, now func() time.Time) (*line, error) {
+func newLine(server string, pins []string, own *tls.Certificate, now func() time.Time) (*line, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.User != nil {
 		return nil, fmt.Errorf("server %q is not written https://host:port", server)
 	}
 	c := &tls.Config{
 		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, // the name says nothing: VerifyConnection holds it to the pin
-		VerifyConnection:   func(s tls.ConnectionState) error { return pinned(s.PeerCertificates, pin, now()) },
+		InsecureSkipVerify: true, // the name says nothing: VerifyConnection holds it to the pins
+		VerifyConnection:   func(s tls.ConnectionState) error { return pinned(s.PeerCertificates, pins, now()) },
 	}
 	if own != nil {
 		c.Certificates = []tls.Certificate{*own}
@@ -61,16 +62,16 @@ func newLine(server, pin string, own *tls.Certificate, now func() time.Time) (*l
 	}}, nil
 }
 
-// pinned holds what was shown to the pin: a server's certificate, signed by the CA
-// whose public key it is of.
-func pinned(shown []*x509.Certificate, pin string, now time.Time) error {
+// pinned holds what was shown to the pins: a server's certificate, signed by the CA
+// whose public key one of them is of.
+func pinned(shown []*x509.Certificate, pins []string, now time.Time) error {
 	if len(shown) < 2 {
 		return errors.New("what answers there is not a controller's door for agents")
 	}
 	roots := x509.NewCertPool()
 	found := false
 	for _, c := range shown[1:] {
-		if farm.Fingerprint(c.RawSubjectPublicKeyInfo) == pin {
+		if slices.Contains(pins, farm.Fingerprint(c.RawSubjectPublicKeyInfo)) {
 			roots.AddCert(c)
 			found = true
 		}

@@ -93,7 +93,7 @@ func NewLoop(s LoopSetup) (*Loop, error) {
 func (l *Loop) connect() error {
 	next := &lines{}
 	for _, server := range l.s.Identity.Servers {
-		one, err := newLine(server, l.s.Identity.Pin, &l.s.Identity.tls, l.s.Now)
+		one, err := newLine(server, l.s.Identity.Pins, &l.s.Identity.tls, l.s.Now)
 		if err != nil {
 			return err
 		}
@@ -316,12 +316,13 @@ func (l *Loop) renew(ctx context.Context) error {
 		return err
 	}
 	var got Joined
-	if err := l.ask(ctx, askWithin, http.MethodPost, PathRenew, Renew{CSR: csr}, &got); err != nil {
+	if err := l.ask(ctx, askWithin, http.MethodPost, PathRenew, Renew{CSR: csr, Learns: true}, &got); err != nil {
 		return err
 	}
 	if err := l.s.Identity.take(got.Chain); err != nil {
 		return err
 	}
+	l.s.Identity.learn(got.Pins)
 	l.s.Log.Info("the agent's certificate is renewed", "until", l.s.Identity.Until)
 	return errors.Join(l.s.Identity.Save(l.s.State), l.connect())
 }

@@ -24,11 +24,13 @@ type Join struct {
 	Node    string `json:"node,omitempty"` // what it is called there, if it knows
 	CSR     []byte `json:"csr"`            // PKCS #10 DER
 	Version string `json:"version,omitempty"`
+	Learns  bool   `json:"learns,omitempty"` // it keeps the pins that come back
 }
 
 // A Renew asks for a new certificate for the same key.
 type Renew struct {
-	CSR []byte `json:"csr"`
+	CSR    []byte `json:"csr"`
+	Learns bool   `json:"learns,omitempty"` // as in Join
 }
 
 // A Joined is the answer to both.
@@ -37,6 +39,7 @@ type Joined struct {
 	Node  string    `json:"node"`
 	Chain []byte    `json:"chain"` // PEM, the agents' CA at its end
 	Until time.Time `json:"until"`
+	Pins  []string  `json:"pins,omitempty"` // SHA-256 of the public keys of the CAs by which the controllers are known from now on
 }
 
 // A Poll asks for calls, and waits until there are some.

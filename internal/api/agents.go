@@ -16,6 +16,21 @@ func (s *server) newAgentToken(ctx context.Context, in *agentTokenAsk) (controll
 	return s.NewAgentToken(ctx, in.Farm, in.Body, by(ctx))
 }
 
+func (s *server) agentsCA(ctx context.Context, _ *struct{}) (controller.AgentsCA, error) {
+	return s.AgentsCA(ctx)
+}
+
+// AgentsRollover says how the CA of the agents is to be followed by another.
+type AgentsRollover struct {
+	Now bool `json:"now,omitempty" doc:"it signs at once: agents that do not know of it yet must join anew"`
+}
+
+type agentsRolloverAsk struct{ Body AgentsRollover }
+
+func (s *server) rollOverAgents(ctx context.Context, in *agentsRolloverAsk) (controller.AgentsCA, error) {
+	return s.RollOverAgentsCA(ctx, by(ctx), in.Body.Now)
+}
+
 type banAsk struct {
 	InNode
 	Body Switch

@@ -237,6 +237,11 @@ func calls(c *client.Client, t *testing.T) map[string]func() error {
 		"Retire":            func() error { return c.Retire(ctx, "f", "s/files@n") },
 		"Hold":              func() error { return c.Hold(ctx, "f", "n", true) },
 		"BanAgent":          func() error { return c.BanAgent(ctx, "f", "n", true) },
+		"AgentsCA":          func() error { _, err := c.AgentsCA(ctx); return err },
+		"RollOverAgentsCA": func() error {
+			_, err := c.RollOverAgentsCA(ctx, true)
+			return err
+		},
 		"NewAgentToken": func() error {
 			_, err := c.NewAgentToken(ctx, "f", controller.AgentTokenAsk{Node: "n"})
 			return err

@@ -46,6 +46,8 @@ func farmRoutes() []Route {
 	return []Route{
 		{ID: "about", Method: "GET", Path: "/v1/about", Needs: View, Object: Any, Tag: "farms", Summary: "What answers here", bind: answer((*server).about)},
 		{ID: "rekey", Method: "POST", Path: "/v1/rekey", Needs: Secrets, Object: Installation, Tag: "secrets", Summary: "Make a new master key and seal everything under it", bind: answer((*server).rekey)},
+		{ID: "agents-ca", Method: "GET", Path: "/v1/agents/ca", Needs: View, Object: Installation, Tag: "nodes", Summary: "Tell of the CA of all agents, and of the one that follows it", bind: answer((*server).agentsCA)},
+		{ID: "roll-over-agents", Method: "POST", Path: "/v1/agents/ca/rollover", Needs: Secrets, Object: Installation, Status: "/v1/agents/ca", Tag: "secrets", Summary: "Have another CA follow that of the agents", bind: answer((*server).rollOverAgents)},
 		{ID: "list-farms", Method: "GET", Path: "/v1/farms", Needs: View, Object: Any, Tag: "farms", Summary: "List the farms", bind: answer((*server).listFarms)},
 		{ID: "get-farm", Method: "GET", Path: inFarm, Needs: View, Object: Farm, Tag: "farms", Summary: "Get farm.yaml as it was written", bind: answerTagged((*server).getFarm)},
 		{ID: "plan", Method: "POST", Path: inFarm + "/plan", Needs: View, Object: Farm, Tag: "farms", Summary: "Say what a farm.yaml would change", Body: maxFarm, bind: answer((*server).plan)},

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/store"
@@ -14,13 +13,23 @@ import (
 // agents is what a controller has at hand of the agents. The store is the truth; here
 // is what was read a moment ago, and what was heard and is not written yet.
 type agents struct {
-	ca    atomic.Pointer[agentsCA]
 	since time.Time // when this controller began
 	calls *calls
 	hears *fold[hearing, heardRow]
 
+	reading sync.Mutex
+	known   knownCAs
+
 	mu    sync.Mutex
 	byPin map[string]*knownAgent
+}
+
+// knownCAs are the CAs of the agents as they were read.
+type knownCAs struct {
+	cas    *authorities // nil: not yet
+	sealed []byte       // their record
+	read   time.Time
+	turned time.Time // when it was last seen whether one is to follow
 }
 
 // A knownAgent is its row as it was read, and the last that this controller heard of
@@ -35,10 +44,10 @@ type knownAgent struct {
 	odd     bool      // a question came late before
 }
 
-// shown is a certificate that a CA was found to have signed for an agent. An agent
-// shows the same with each of its requests.
+// shown is a certificate that one of the CAs was found to have signed for an agent. An
+// agent shows the same with each of its requests.
 type shown struct {
-	ca   *agentsCA
+	cas  *authorities
 	leaf [sha256.Size]byte
 }
 
@@ -72,9 +81,9 @@ func (a *agents) find(ctx context.Context, s *store.Store, pin string, now time.
 	return row, nil
 }
 
-// vouched reports that the CA signed a certificate for an agent.
-func (a *agents) vouched(pin string, ca *agentsCA, leaf *x509.Certificate) bool {
-	is := shown{ca, sha256.Sum256(leaf.Raw)}
+// vouched reports that one of the CAs signed a certificate for an agent.
+func (a *agents) vouched(pin string, cas *authorities, leaf *x509.Certificate) bool {
+	is := shown{cas, sha256.Sum256(leaf.Raw)}
 	a.mu.Lock()
 	k, ok := a.byPin[pin]
 	before := ok && k.shown == is
@@ -82,7 +91,7 @@ func (a *agents) vouched(pin string, ca *agentsCA, leaf *x509.Certificate) bool 
 	if before {
 		return true
 	}
-	if leaf.CheckSignatureFrom(ca.cert) != nil || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+	if !cas.signed(leaf) {
 		return false
 	}
 	a.mu.Lock()
@@ -128,4 +137,11 @@ func (a *agents) change(ctx context.Context, s *store.Store, farmName, node stri
 	})
 	a.forget(pin)
 	return err
+}
+
+// reread has the CAs read anew when they are needed next.
+func (a *agents) reread() {
+	a.reading.Lock()
+	defer a.reading.Unlock()
+	a.known = knownCAs{}
 }

@@ -27,7 +27,7 @@ type AgentTokenAsk struct {
 
 // An AgentToken is what belongs into a token beside its secret.
 type AgentToken struct {
-	Pin   string    `json:"pin" doc:"SHA-256 of the public key of the agents' CA, hex: what an agent knows the controllers by"`
+	Pins  []string  `json:"pins" doc:"SHA-256 of the public key of the agents' CA, hex, and of the next, if there is one: what an agent knows the controllers by"`
 	Until time.Time `json:"until"`
 }
 
@@ -42,7 +42,7 @@ func (c *Controller) NewAgentToken(ctx context.Context, farmName string, ask Age
 	if err := ask.check(); err != nil {
 		return t, err
 	}
-	if t.Pin, err = c.AgentsPin(ctx); err != nil {
+	if t.Pins, err = c.AgentsPins(ctx); err != nil {
 		return t, err
 	}
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
@@ -120,6 +120,7 @@ type JoinAsk struct {
 	Node    string // what it is called there, if it knows
 	CSR     []byte // PKCS #10 DER; only the key matters
 	Version string
+	Learns  bool // it keeps the pins that come with its certificate
 }
 
 // JoinAgent takes an agent in: its key is from now on what its node is known by.
@@ -128,7 +129,7 @@ func (c *Controller) JoinAgent(ctx context.Context, ask JoinAsk) (cert AgentCert
 	if err != nil {
 		return cert, err
 	}
-	ca, err := c.agentsCA(ctx)
+	cas, err := c.authorities(ctx)
 	if err != nil {
 		return cert, err
 	}
@@ -136,7 +137,7 @@ func (c *Controller) JoinAgent(ctx context.Context, ask JoinAsk) (cert AgentCert
 	err = c.Store.Update(ctx, func(tx *store.Tx) error {
 		k, err := tx.JoinToken(ctx, ask.Digest)
 		if a, again := joinedBy(ctx, tx, k, pin); again && err == nil {
-			cert, err = ca.certify(a, key, c.Now()) // the answer was lost on the way
+			cert, err = cas.certify(a, key, c.Now()) // the answer was lost on the way
 			return err
 		}
 		if err := tokenGood(k, err, tx.Now()); err != nil {
@@ -151,10 +152,10 @@ func (c *Controller) JoinAgent(ctx context.Context, ask JoinAsk) (cert AgentCert
 		}
 		k.Uses--
 		a := store.Agent{Farm: k.Farm, Node: node, Pin: pin, Joined: tx.Now(), Version: ask.Version}
-		if cert, err = ca.certify(a, key, c.Now()); err != nil {
+		if cert, err = cas.certify(a, key, c.Now()); err != nil {
 			return err
 		}
-		a.Until = cert.Until
+		a.Until, a.Roots = cert.Until, rootsOf(cert.Pins, ask.Learns)
 		e := farm.Event{Farm: k.Farm, Kind: "agent.joined", Node: node, Actor: k.By, Text: "an agent has joined as node " + node + ", with a token of " + k.By}
 		if was != "" {
 			e.Level, e.Text = farm.Warn, e.Text+", in place of the one before"

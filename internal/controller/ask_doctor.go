@@ -48,7 +48,7 @@ type Fence struct {
 
 // A CheckupResult is one thing that was looked at.
 type CheckupResult struct {
-	Area    string  `json:"area" enum:"controller,database,job,receiver,node,target,issuer"`
+	Area    string  `json:"area" enum:"controller,database,job,receiver,agents,node,target,issuer"`
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict" enum:"ok,warning,failed"`
 	Saw     string  `json:"saw"`
@@ -79,6 +79,7 @@ type chart struct {
 	failing []store.JobRow
 	held    map[string]store.Account // by issuer: nothing is sent there for a while
 	told    Notifications
+	ca      AgentsCA
 }
 
 // Checkup looks at the system itself. It asks every node, nodeless target and CA,
@@ -93,7 +94,7 @@ func (c *Controller) Checkup(ctx context.Context, farmName string) (k Checkup, e
 		return k, err
 	}
 	k.Fences = c.fences(w.places, w.farm.Nodes)
-	k.Checks = slices.Concat(k.ofControllers(), c.ofDatabase(ctx, &k.Database), ofJobs(k.Jobs, w.failing), ofReceivers(w.told), c.reach(ctx, w))
+	k.Checks = slices.Concat(k.ofControllers(), c.ofDatabase(ctx, &k.Database), ofJobs(k.Jobs, w.failing), ofReceivers(w.told), ofAgentsCA(w.ca, k.At), c.reach(ctx, w))
 	for _, r := range k.Checks {
 		switch r.Verdict {
 		case CheckupFailed:
@@ -133,6 +134,11 @@ func (c *Controller) remembered(ctx context.Context, tx *store.Tx, farmName stri
 	}
 	if w.told, err = notifications(ctx, tx, farmName); err != nil {
 		return k, w, err
+	}
+	if slices.ContainsFunc(w.farm.Nodes, func(n farm.Node) bool { return n.Agent }) {
+		if _, w.ca, err = c.agentsCAState(ctx, tx); err != nil {
+			return k, w, err
+		}
 	}
 	w.places, err = tx.Places(ctx, farmName, "")
 	return k, w, err

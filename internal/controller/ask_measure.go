@@ -17,6 +17,7 @@ type Measure struct {
 	At    time.Time
 	Farms []FarmMeasure
 	Seats []store.Seat // the controllers
+	CA    AgentsCA     // of the agents
 }
 
 // A FarmMeasure is the measure of one farm.
@@ -84,6 +85,9 @@ func (c *Controller) Measure(ctx context.Context) (m Measure, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
 		m = Measure{At: tx.Now()}
 		if m.Seats, err = tx.Seats(ctx); err != nil {
+			return err
+		}
+		if _, m.CA, err = c.agentsCAState(ctx, tx); err != nil {
 			return err
 		}
 		farms, err := tx.Farms(ctx)

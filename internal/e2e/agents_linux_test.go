@@ -148,7 +148,7 @@ func (r *rig) runAgent(t *testing.T, m *machine, program string) {
 	k := agent.Token{Secret: agent.NewTokenSecret()}
 	made, err := r.NewAgentToken(t.Context(), farmName, controller.AgentTokenAsk{Digest: k.Digest(), Node: m.name}, "e2e")
 	must(t, err)
-	k.Pin = made.Pin
+	k.Pins = made.Pins
 	must(t, os.WriteFile(m.path("token"), k.Text().Reveal(), 0o600))
 	policy, err := r.NodePolicy(t.Context(), farmName, m.name)
 	must(t, err)

@@ -63,6 +63,8 @@ func described() []description {
 		{"backup_last_success_timestamp_seconds", "When `certfarm backup` last wrote a backup with this state folder; 0: never.", nil},
 		{"controllers", "Controllers on the database, by state: alive (heard of within 30 s) or silent.", []string{"state"}},
 		{"controller_clock_skew_seconds", "How far the clock of a controller was ahead of the database's.", []string{"controller"}},
+		{"agents_ca_not_after_timestamp_seconds", "End of the CA of the agents, where there is one. Another follows it by itself, two years before.", nil},
+		{"agents_ca_unaware", "Agents that do not know yet of the CA that follows; 0 where none does.", nil},
 		{"frozen", "Whether somebody stopped all activations: 1, else 0.", of()},
 		{"certificate_not_before_timestamp_seconds", "Begin of a site's newest certificate.", of("certificate")},
 		{"certificate_not_after_timestamp_seconds", "End of a site's newest certificate.", of("certificate")},
@@ -125,6 +127,8 @@ func (s *states) Collect(to chan<- prometheus.Metric) {
 	for _, seat := range m.Seats {
 		p.put("controller_clock_skew_seconds", seat.Skew.Seconds(), seat.Owner)
 	}
+	p.time("agents_ca_not_after_timestamp_seconds", m.CA.Ends)
+	p.put("agents_ca_unaware", float64(len(m.CA.Unaware)))
 	for _, f := range m.Farms {
 		p.farm(f, m.At)
 	}

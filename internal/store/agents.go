@@ -22,6 +22,7 @@ type Agent struct {
 	Before      []string  `json:"before,omitempty"`  // sessions that ended, the last ones
 	Banned      string    `json:"banned,omitempty"`  // who said so
 	Quarantined string    `json:"quarantined,omitempty"`
+	Roots       []string  `json:"roots,omitempty"` // SHA-256 of the public keys of the CAs that it knows the controllers by; none: that of its token
 }
 
 // PutAgent keeps an agent in place of the one that the node had.

@@ -127,7 +127,7 @@ func (b *bed) token(p *post, ask controller.AgentTokenAsk) agent.Token {
 	if err != nil {
 		b.Fatal(err)
 	}
-	k.Pin = t.Pin
+	k.Pins = t.Pins
 	return k
 }
 

@@ -61,6 +61,7 @@ type Door struct {
 
 	mu   sync.Mutex
 	cert *tls.Certificate
+	by   string // the pin of the CA that signed it
 }
 
 // Listen opens the door. Serve answers.
@@ -92,19 +93,23 @@ func Listen(ctx context.Context, c Config) (*Door, error) {
 	return d, nil
 }
 
-// certificate is the door's own, made anew at half its life.
+// certificate is the door's own, made anew at half its life, and when another CA signs.
 func (d *Door) certificate(ctx context.Context) (*tls.Certificate, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	pins, err := d.config.Controller.AgentsPins(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of the agents' door: %w", err)
+	}
 	now := d.config.Controller.Now()
-	if d.cert != nil && now.Before(d.cert.Leaf.NotBefore.Add(d.cert.Leaf.NotAfter.Sub(d.cert.Leaf.NotBefore)/2)) {
+	if d.cert != nil && d.by == pins[0] && now.Before(d.cert.Leaf.NotBefore.Add(d.cert.Leaf.NotAfter.Sub(d.cert.Leaf.NotBefore)/2)) {
 		return d.cert, nil
 	}
 	cert, err := d.config.Controller.AgentsDoor(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the agents' door: %w", err)
 	}
-	d.cert = cert
+	d.cert, d.by = cert, pins[0]
 	return cert, nil
 }
 

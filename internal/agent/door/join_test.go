@@ -29,7 +29,7 @@ func TestAnAgentJoinsAndAnswers(t *testing.T) {
 	other.Node = "web2"
 	refused("another node's name", "for another node", other)
 	strange := b.setup(k, p)
-	strange.Token.Pin = strings.Repeat("ab", 32)
+	strange.Token.Pins = []string{strings.Repeat("ab", 32)}
 	refused("another CA", "its CA is another", strange)
 	guess := b.setup(k, p)
 	guess.Token.Secret = agent.NewTokenSecret()
@@ -167,7 +167,7 @@ func TestACertificateIsRenewed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Pin = tok.Pin
+	k.Pins = tok.Pins
 	if _, err := agent.JoinFarm(t.Context(), b.setup(k, p)); err == nil || !strings.Contains(err.Error(), "banned by alice") {
 		t.Errorf("a banned node joined: %v", err)
 	}

@@ -66,7 +66,7 @@ func (d *Door) join(w http.ResponseWriter, r *http.Request) {
 		d.joins.failed(from)
 		return
 	}
-	cert, err := d.config.Controller.JoinAgent(r.Context(), controller.JoinAsk{Digest: in.Digest, Node: short(in.Node), CSR: in.CSR, Version: short(in.Version)})
+	cert, err := d.config.Controller.JoinAgent(r.Context(), controller.JoinAsk{Digest: in.Digest, Node: short(in.Node), CSR: in.CSR, Version: short(in.Version), Learns: in.Learns})
 	if err != nil {
 		d.joins.failed(from)
 		d.config.Log.Warn("an agent may not join", "from", from, "why", err)
@@ -74,7 +74,7 @@ func (d *Door) join(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.config.Log.Info("an agent has joined", "farm", cert.Farm, "node", cert.Node, "from", from)
-	write(w, agent.Joined{Farm: cert.Farm, Node: cert.Node, Chain: cert.Chain, Until: cert.Until})
+	write(w, agent.Joined{Farm: cert.Farm, Node: cert.Node, Chain: cert.Chain, Until: cert.Until, Pins: cert.Pins})
 }
 
 func (d *Door) renew(w http.ResponseWriter, r *http.Request, a caller) {
@@ -82,12 +82,12 @@ func (d *Door) renew(w http.ResponseWriter, r *http.Request, a caller) {
 	if !read(w, r, maxBody, &in) {
 		return
 	}
-	cert, err := d.config.Controller.RenewAgent(r.Context(), a.Agent, in.CSR)
+	cert, err := d.config.Controller.RenewAgent(r.Context(), a.Agent, in.CSR, in.Learns)
 	if err != nil {
 		d.fail(w, r, err)
 		return
 	}
-	write(w, agent.Joined{Farm: cert.Farm, Node: cert.Node, Chain: cert.Chain, Until: cert.Until})
+	write(w, agent.Joined{Farm: cert.Farm, Node: cert.Node, Chain: cert.Chain, Until: cert.Until, Pins: cert.Pins})
 }
 
 // word is what ids and versions consist of.

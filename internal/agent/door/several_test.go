@@ -13,13 +13,10 @@ import (
 	"github.com/certfarm/certfarm/internal/store/storetest"
 )
 
-// A job may run in one controller while the agent hangs on another; when that one dies
-// in the middle of a call, the agent ends what it has begun, does it once, and brings
-// the answer to the next.
-func TestACallGoesByWayOfTheOther(t *testing.T) {
-	t.Parallel()
+// onPostgres is a bed for several controllers.
+func onPostgres(t *testing.T) *bed {
 	address := storetest.Postgres(t)
-	b := makeBed(t, func(o store.Options) *store.Store {
+	return makeBed(t, func(o store.Options) *store.Store {
 		s, err := store.Open(t.Context(), address, o)
 		if err != nil {
 			t.Fatal(err)
@@ -27,6 +24,14 @@ func TestACallGoesByWayOfTheOther(t *testing.T) {
 		t.Cleanup(func() { s.Close() }) // the test is over
 		return s
 	})
+}
+
+// A job may run in one controller while the agent hangs on another; when that one dies
+// in the middle of a call, the agent ends what it has begun, does it once, and brings
+// the answer to the next.
+func TestACallGoesByWayOfTheOther(t *testing.T) {
+	t.Parallel()
+	b := onPostgres(t)
 	hung, asks := b.post(door.Config{}), b.post(door.Config{})
 	b.save(asks)
 	state := b.join("web1", hung, asks)

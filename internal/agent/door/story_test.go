@@ -166,7 +166,7 @@ func (b *bed) start(p *post, m machine) (*agent.Readiness, func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	k.Pin = made.Pin
+	k.Pins = made.Pins
 	s := b.setup(k, p)
 	s.Now = nil
 	i, err := agent.JoinFarm(b.Context(), s)
