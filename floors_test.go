@@ -15,7 +15,7 @@ import (
 var floors = []string{
 	"farm",
 	"config plan renew rollout budget snippet adopt",
-	"host secret encode store lookup dnsserve outbound",
+	"host secret encode store lookup dnsserve outbound heap",
 	"prove deploy probe notify job fence access trace",
 	"issue audit",
 	"controller",

@@ -20,6 +20,8 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+
+	"github.com/certfarm/certfarm/internal/heap"
 )
 
 // A measurer measures some figures. What it writes lies below dir, which all share.
@@ -43,6 +45,7 @@ var measurers = []measurer{
 }
 
 func main() {
+	heap.Allow(heap.Room) // as certfarm serve does; the floors have it, too
 	if path := os.Getenv(idleVariable); path != "" {
 		if err := idle(path); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: idle controller:", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/dnsserve"
+	"github.com/certfarm/certfarm/internal/heap"
 	"github.com/certfarm/certfarm/internal/web"
 )
 
@@ -66,6 +67,7 @@ certfarm serve --agents :8404`,
 }
 
 func (a *app) serve(ctx context.Context, s serving) error {
+	heap.Allow(heap.Room)
 	log, err := a.serveLog(s)
 	if err != nil {
 		return err
