@@ -4,6 +4,7 @@ package gather
 
 import (
 	"io"
+	"runtime"
 	"sync"
 )
 
@@ -59,6 +60,9 @@ func (g *Writer) Run() {
 		for len(g.wait) == 0 && !g.closed {
 			g.moved.Wait()
 		}
+		g.mu.Unlock()
+		runtime.Gosched() // who is about to write goes along
+		g.mu.Lock()
 		g.wait, sent = sent[:0], g.wait
 		g.mu.Unlock()
 		if len(sent) == 0 {

@@ -114,8 +114,11 @@ func (s session) give(folder string, a host.Attr) error {
 }
 
 // own gives a new file its owner: the one that is asked for, or the one of the
-// file that it will replace.
+// file that it will replace. One that was made at its own name replaces none.
 func (s session) own(f *sftp.File, name string, a host.Attr) error {
+	if f.Name() == name && a.Owner == "" && a.Group == "" {
+		return nil
+	}
 	uid, gid, err := s.ids(name, a)
 	if err != nil {
 		return fmt.Errorf("finding the owner: %w", err)
