@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
+	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/issue"
@@ -55,6 +56,7 @@ type Config struct {
 	Workers  int                 // jobs at once; 0: 64
 	Meter    Meter               // counts what is done; nil: nobody does
 	Tracer   *trace.Tracer       // writes the spans of rollouts; nil: nobody does
+	Known    *encode.Memory      // of pairs that were checked, for the deployers; nil: none
 }
 
 // Hosts opens the line to a node; key reads the node's login key when it is needed.

@@ -90,7 +90,7 @@ func (c *Controller) setupOn(ctx context.Context, farmName string, t farm.Target
 		Farm: farmName, Bundle: func(ctx context.Context, leaf string) (farm.Bundle, error) {
 			return c.bundle(ctx, farmName, t.Site, leaf)
 		},
-	}, Look: c.looker(farmName, t), Command: c.Command, Target: t.Name, Readers: t.ReadBy, Looks: c.lookerOf(farmName)}
+	}, Look: c.looker(farmName, t), Command: c.Command, Target: t.Name, Readers: t.ReadBy, Looks: c.lookerOf(farmName), Known: c.Known}
 	if t.Node == "" { // only what is not reached over a node's line goes through the proxy
 		s.Node = c.readerOf(farmName)
 		settings, err := c.settings(ctx, farmName)

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/certfarm/certfarm/internal/deploy/target"
+	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/host/local"
@@ -40,6 +41,7 @@ func Real(s *store.Store, keys *secret.Keyring, log *slog.Logger) (Config, io.Cl
 		Prober:   probe.TLS{Memory: probe.NewMemory()},
 		Asker:    http01.Preflight,
 		Notifier: notify.Log{Logger: log},
+		Known:    encode.NewMemory(),
 	}, lines
 }
 

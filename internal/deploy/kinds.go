@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 )
@@ -59,6 +60,7 @@ type Setup struct {
 	// nil: nothing is to be done on any.
 	Node  func(ctx context.Context, name string) (host.Host, error)
 	Lease Lease
+	Known *encode.Memory // of pairs that were checked; nil: each is checked each time
 }
 
 // A Lease is by what right a deployer changes something: a place that fences refuses

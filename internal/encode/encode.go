@@ -104,7 +104,16 @@ func signer[K crypto.Signer](key K, err error) (crypto.Signer, error) {
 // Pair checks that a key, PEM, belongs to the leaf of a chain, PEM, and returns
 // the leaf. A key that belongs to another is ErrMismatch.
 func Pair(chain, key []byte) (*x509.Certificate, error) {
-	leaf, err := Leaf(chain)
+	all, err := pair(chain, key)
+	if len(all) == 0 {
+		return nil, err
+	}
+	return all[0], err
+}
+
+// pair is Pair with the whole chain.
+func pair(chain, key []byte) ([]*x509.Certificate, error) {
+	all, err := Chain(chain)
 	if err != nil {
 		return nil, err
 	}
@@ -113,10 +122,10 @@ func Pair(chain, key []byte) (*x509.Certificate, error) {
 		return nil, err
 	}
 	public, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(leaf.PublicKey) {
-		return leaf, ErrMismatch
+	if !ok || !public.Equal(all[0].PublicKey) {
+		return all, ErrMismatch
 	}
-	return leaf, nil
+	return all, nil
 }
 
 // Check says whether a bundle may be installed at now: it fits, and no
@@ -144,21 +153,31 @@ func Check(b farm.Bundle, now time.Time) error {
 // the key to the leaf, the chain leaf first and each signed by the next, and
 // every name covered.
 func Fits(b farm.Bundle) error {
-	if _, err := Pair(b.Chain, b.Key.Reveal()); err != nil {
-		return fmt.Errorf("checking %s: %w", b, err)
+	leaf, err := chained(b.Chain, b.Key.Reveal())
+	return fits(b, leaf, err)
+}
+
+// chained is Pair of a chain whose every certificate is signed by the next.
+func chained(chain, key []byte) (*x509.Certificate, error) {
+	all, err := pair(chain, key)
+	if err != nil {
+		return nil, err
 	}
-	chain, err := Chain(b.Chain)
+	for i, c := range all[1:] {
+		if err := all[i].CheckSignatureFrom(c); err != nil {
+			return nil, fmt.Errorf("certificate %d of the chain is not signed by the next: %w", i+1, err)
+		}
+	}
+	return all[0], nil
+}
+
+// fits says whether a bundle is what chained found, and covers its names.
+func fits(b farm.Bundle, leaf *x509.Certificate, err error) error {
 	if err != nil {
 		return fmt.Errorf("checking %s: %w", b, err)
 	}
-	leaf := chain[0]
 	if b.Leaf != "" && b.Leaf != farm.Fingerprint(leaf.Raw) {
 		return fmt.Errorf("checking %s: the chain begins with another leaf, %s", b, farm.Short(farm.Fingerprint(leaf.Raw)))
-	}
-	for i, c := range chain[1:] {
-		if err := chain[i].CheckSignatureFrom(c); err != nil {
-			return fmt.Errorf("checking %s: certificate %d of the chain is not signed by the next: %w", b, i+1, err)
-		}
 	}
 	for _, name := range b.Names {
 		if err := leaf.VerifyHostname(name); err != nil {

@@ -27,5 +27,5 @@ func Apache() deploy.Kind {
 		Test:   []string{"apache2ctl", "-t"},
 		Reload: []string{"apache2ctl", "-k", "graceful"},
 		Start:  []string{"apache2ctl", "-k", "start"},
-	}}}, func(o apache, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}}}, func(o apache, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s), nil })
 }

@@ -33,13 +33,14 @@ type engine struct {
 }
 
 // newEngine is the engine of a kind whose server reads PEM files.
-func newEngine(o options, h host.Host) *engine {
-	return newEngineOf(o.upkeep, o.places(), format{}, h)
+func newEngine(o options, s deploy.Setup) *engine {
+	return newEngineOf(o.upkeep, o.places(), format{}, s)
 }
 
-func newEngineOf(u upkeep, places []place, f format, h host.Host) *engine {
-	l, _ := h.(host.Linker)
-	return &engine{upkeep: u, places: places, format: f, host: h, links: l}
+func newEngineOf(u upkeep, places []place, f format, s deploy.Setup) *engine {
+	l, _ := s.Host.(host.Linker)
+	f.known = s.Known
+	return &engine{upkeep: u, places: places, format: f, host: s.Host, links: l}
 }
 
 // own is the target of this engine.

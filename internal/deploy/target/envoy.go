@@ -56,7 +56,7 @@ func Envoy() deploy.Kind {
 		Doc:   "Envoy: an SDS file that it watches (not tried on a real Envoy)",
 		Fence: "unfenced",
 	}, envoy{upkeep: commandless()}, func(o envoy, s deploy.Setup) (deploy.Deployer, error) {
-		e := newEngineOf(o.upkeep, one(o.Path, sdsSecret), format{Secret: o.secret()}, s.Host)
+		e := newEngineOf(o.upkeep, one(o.Path, sdsSecret), format{Secret: o.secret()}, s)
 		e.wake = e.move
 		return e, nil
 	})

@@ -17,5 +17,5 @@ func Files() deploy.Kind {
 		Name:  "files",
 		Doc:   "PEM files, and commands of your own",
 		Fence: "unfenced",
-	}, files{options{upkeep: commandless()}}, func(o files, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}, files{options{upkeep: commandless()}}, func(o files, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s), nil })
 }

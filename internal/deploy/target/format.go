@@ -38,6 +38,8 @@ type format struct {
 	Cipher   encode.PFXCipher // of a PKCS#12
 	Alias    string           // of the entry in a JKS
 	Secret   string           // name of the secret for Envoy
+
+	known *encode.Memory // of pairs that were checked; nil: none
 }
 
 // text is what a part of a bundle looks like.

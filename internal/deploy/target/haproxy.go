@@ -82,7 +82,7 @@ func HAProxy() deploy.Kind {
 		}},
 		Socket: "/run/haproxy/admin.sock",
 	}, func(o haproxy, s deploy.Setup) (deploy.Deployer, error) {
-		e := newEngine(o.options, s.Host)
+		e := newEngine(o.options, s)
 		network, address := haproxyctl.Socket(o.Socket)
 		r := runtime{engine: e, cli: cli{haproxyctl.Line{Host: s.Host, Network: network, Address: address, Command: o.Runtime}}, list: o.CrtList}
 		e.wake = r.wake

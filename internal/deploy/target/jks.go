@@ -37,6 +37,6 @@ func JKS() deploy.Kind {
 		if err != nil {
 			return nil, err
 		}
-		return newEngineOf(o.upkeep, one(o.Path, javaStore), format{Password: secret, Alias: o.Alias}, s.Host), nil
+		return newEngineOf(o.upkeep, one(o.Path, javaStore), format{Password: secret, Alias: o.Alias}, s), nil
 	})
 }

@@ -27,5 +27,5 @@ func Lighttpd() deploy.Kind {
 		Test:   []string{"lighttpd", "-tt", "-f", "/etc/lighttpd/lighttpd.conf"},
 		Reload: []string{"systemctl", "reload", "lighttpd"},
 		Start:  []string{"systemctl", "start", "lighttpd"},
-	}}}, func(o lighttpd, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}}}, func(o lighttpd, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s), nil })
 }

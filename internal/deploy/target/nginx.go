@@ -25,5 +25,5 @@ func Nginx() deploy.Kind {
 		Test:   []string{"nginx", "-t"},
 		Reload: []string{"nginx", "-s", "reload"},
 		Start:  []string{"nginx"},
-	}}}, func(o nginx, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s.Host), nil })
+	}}}, func(o nginx, s deploy.Setup) (deploy.Deployer, error) { return newEngine(o.options, s), nil })
 }

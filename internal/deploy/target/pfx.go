@@ -35,6 +35,6 @@ func PFX() deploy.Kind {
 		if err != nil {
 			return nil, err
 		}
-		return newEngineOf(o.upkeep, one(o.Path, pkcs12), format{Password: secret, Cipher: o.Cipher}, s.Host), nil
+		return newEngineOf(o.upkeep, one(o.Path, pkcs12), format{Password: secret, Cipher: o.Cipher}, s), nil
 	})
 }

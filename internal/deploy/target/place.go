@@ -88,7 +88,7 @@ func (o format) fill(all []place, s deploy.Stage) (content, error) {
 		if len(b.Names) == 0 {
 			b.Names = s.Names
 		}
-		if err := encode.Fits(b); err != nil {
+		if err := o.known.Fits(b); err != nil {
 			return err
 		}
 		return o.add(c, p, b)
@@ -122,7 +122,7 @@ func (o format) matches(c content, all []place) error {
 	for _, p := range all {
 		chain, key, err := o.pair(c, p)
 		if err == nil {
-			_, err = encode.Pair(chain, key)
+			_, err = o.known.Pair(chain, key)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Files[0].Live, err)
@@ -140,7 +140,10 @@ func (o format) see(c content, all []place) deploy.Installed {
 			in.Mismatch = true
 			continue
 		}
-		leaf, err := encode.Leaf(chain)
+		leaf, mismatch := o.known.Pair(chain, key)
+		if leaf == nil {
+			leaf, err = encode.Leaf(chain)
+		}
 		switch {
 		case err != nil:
 			in.Mismatch = in.Mismatch || len(chain)+len(key) > 0
@@ -150,8 +153,7 @@ func (o format) see(c content, all []place) deploy.Installed {
 			continue
 		}
 		in.Leaves = append(in.Leaves, farm.Fingerprint(leaf.Raw))
-		_, err = encode.Pair(chain, key)
-		in.Mismatch = in.Mismatch || err != nil
+		in.Mismatch = in.Mismatch || mismatch != nil
 	}
 	return in
 }

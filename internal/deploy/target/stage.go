@@ -72,7 +72,11 @@ func (w *staging) all(ctx context.Context, want content) (note, error) {
 		return n, err
 	}
 	first := w.stage.Bundles[0].Leaf
-	if leaf, err := encode.Leaf(w.stage.Bundles[0].Chain); first == "" && err == nil {
+	if first == "" {
+		leaf, err := encode.Leaf(w.stage.Bundles[0].Chain)
+		if err != nil {
+			return n, err
+		}
 		first = farm.Fingerprint(leaf.Raw)
 	}
 	if n.New, err = w.put(ctx, w.name(farm.Short(first)), want, w.state.current, w.state.previous, n.Prev); err != nil {

@@ -86,7 +86,7 @@ func Tomcat() deploy.Kind {
 			if err != nil {
 				return nil, err
 			}
-			e := newEngineOf(o.upkeep, one(o.Path, pkcs12), format{Password: secret, Cipher: encode.PFXModern}, s.Host)
+			e := newEngineOf(o.upkeep, one(o.Path, pkcs12), format{Password: secret, Cipher: encode.PFXModern}, s)
 			if o.Manager != "" {
 				m := manager{host: s.Host, url: o.Manager, user: o.User, password: s.Secrets[managerSecret]}
 				e.wake = func(ctx context.Context, _ []area) error { return m.reload(ctx) }
