@@ -124,6 +124,19 @@ func (a *app) describeAgent(node string, s *controller.AgentStatus) {
 	}
 	a.facts([]fact{
 		{"Agent", state, agentCell(a.ui, s).tone}, {"Heard", heard, plain}, {"Version", s.Version, plain},
-		{"Certificate", until, plain}, {"Key", s.Pin, faint},
+		clockFact(s.Clock), {"Certificate", until, plain}, {"Key", s.Pin, faint},
 	})
+}
+
+// clockFact tells of a clock that is known.
+func clockFact(ahead *time.Duration) fact {
+	switch {
+	case ahead == nil:
+		return fact{name: "Clock"}
+	case !controller.ClockOff(ahead):
+		return fact{"Clock", "right", plain}
+	case *ahead > 0:
+		return fact{"Clock", ahead.String() + " ahead of the controllers'", warn}
+	}
+	return fact{"Clock", ahead.Abs().String() + " behind the controllers'", warn}
 }

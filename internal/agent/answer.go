@@ -92,7 +92,7 @@ func (a *Answerer) Answer(ctx context.Context, c remote.Call) remote.Answer {
 	if err != nil {
 		answer = answered(err)
 	}
-	answer.ID = c.ID
+	answer.ID, answer.At = c.ID, a.s.Now()
 	log := a.s.Log.With("call", c.ID, "do", string(c.Do), "controller", c.Lease.Owner, "rollout", c.Lease.Rollout, "target", c.Target, "kind", c.Kind, "epoch", c.Lease.Epoch)
 	r, refused := errors.AsType[*fence.Refusal](err)
 	switch {

@@ -155,7 +155,7 @@ func (l *Loop) pollAll(ctx context.Context) {
 	for ctx.Err() == nil {
 		var got Calls
 		l.count++
-		err := l.ask(ctx, pollWithin, http.MethodPost, PathCalls, Poll{Session: l.session, Count: l.count, Version: l.s.Version, Have: l.inHand()}, &got)
+		err := l.ask(ctx, pollWithin, http.MethodPost, PathCalls, Poll{Session: l.session, Count: l.count, Version: l.s.Version, At: l.s.Now(), Have: l.inHand()}, &got)
 		switch {
 		case err == nil:
 			if said != "" {

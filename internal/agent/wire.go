@@ -44,10 +44,11 @@ type Joined struct {
 
 // A Poll asks for calls, and waits until there are some.
 type Poll struct {
-	Session string   `json:"session"` // of this process, by chance
-	Count   int64    `json:"count"`   // one more each time
-	Version string   `json:"version,omitempty"`
-	Have    []string `json:"have,omitempty"` // calls that it has and whose answer was not taken yet
+	Session string    `json:"session"` // of this process, by chance
+	Count   int64     `json:"count"`   // one more each time
+	Version string    `json:"version,omitempty"`
+	At      time.Time `json:"at,omitzero"`    // by its own clock
+	Have    []string  `json:"have,omitempty"` // calls that it has and whose answer was not taken yet
 }
 
 // Calls are what is to be done: each is one that remote.Open reads.

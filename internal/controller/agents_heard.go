@@ -17,6 +17,7 @@ type Heard struct {
 	Session string
 	Count   int64
 	Version string
+	At      time.Time // by its own clock; an earlier Certfarm does not say
 }
 
 const (
@@ -50,8 +51,18 @@ func hear(a store.Agent, h Heard, at time.Time, strict bool) (_ store.Agent, odd
 	if at.After(a.Seen) {
 		a.Seen = at
 	}
-	a.Version = h.Version
+	a.Version, a.Ahead = h.Version, aheadBy(h.At, at)
 	return a, odd, clone
+}
+
+// aheadBy is how far an agent's clock is ahead of ours, to the second; nil: it did not
+// say.
+func aheadBy(said, at time.Time) *time.Duration {
+	if said.IsZero() {
+		return nil
+	}
+	ahead := said.Sub(at).Truncate(time.Second)
+	return &ahead
 }
 
 // begun is an agent's row when a session of its own takes the place of the one before.

@@ -267,13 +267,14 @@ func (c *Controller) BanAgent(ctx context.Context, farmName, node, by string, on
 
 // An AgentStatus is what is known of a node's agent.
 type AgentStatus struct {
-	State   string    `json:"state" enum:"none,joined,up,silent,banned,quarantined"`
-	Why     string    `json:"why,omitempty" doc:"who banned it, or why it is in quarantine"`
-	Joined  time.Time `json:"joined,omitzero"`
-	Heard   time.Time `json:"heard,omitzero" doc:"when it last asked for work"`
-	Until   time.Time `json:"until,omitzero" doc:"end of its certificate, which it renews by itself"`
-	Version string    `json:"version,omitempty"`
-	Pin     string    `json:"pin,omitempty" doc:"SHA-256 of its public key, hex"`
+	State   string         `json:"state" enum:"none,joined,up,silent,banned,quarantined"`
+	Why     string         `json:"why,omitempty" doc:"who banned it, or why it is in quarantine"`
+	Joined  time.Time      `json:"joined,omitzero"`
+	Heard   time.Time      `json:"heard,omitzero" doc:"when it last asked for work"`
+	Until   time.Time      `json:"until,omitzero" doc:"end of its certificate, which it renews by itself"`
+	Version string         `json:"version,omitempty"`
+	Pin     string         `json:"pin,omitempty" doc:"SHA-256 of its public key, hex"`
+	Clock   *time.Duration `json:"clock,omitempty" doc:"how far its clock is ahead of the controllers', in nanoseconds, to the second, when it last said; not set: it is not known"`
 }
 
 // agentStatus judges an agent's row; found says that there is one.
@@ -281,7 +282,7 @@ func (c *Controller) agentStatus(a store.Agent, found bool, now time.Time) *Agen
 	if !found {
 		return &AgentStatus{State: "none"}
 	}
-	s := &AgentStatus{State: "up", Joined: a.Joined, Heard: c.agents.seen(a), Until: a.Until, Version: a.Version, Pin: a.Pin}
+	s := &AgentStatus{State: "up", Joined: a.Joined, Heard: c.agents.seen(a), Until: a.Until, Version: a.Version, Pin: a.Pin, Clock: a.Ahead}
 	switch {
 	case a.Banned != "":
 		s.State, s.Why = "banned", a.Banned

@@ -130,6 +130,21 @@ type NodeTally struct {
 	Targets   int                   `json:"targets"`
 }
 
+// Clock is how far the node's clock is ahead of ours, as its agent said last, or as the
+// node did when it was asked; nil: it is not known.
+func (t NodeTally) Clock() *time.Duration {
+	switch {
+	case t.Agent != nil && t.Agent.Clock != nil:
+		return t.Agent.Clock
+	case t.Asked != nil:
+		return t.Asked.Clock
+	}
+	return nil
+}
+
+// ClockOff reports that the node's clock is known to be wrong.
+func (t NodeTally) ClockOff() bool { return ClockOff(t.Clock()) }
+
 // NodeTallies lists the farm's nodes by name, with how their targets stand. It reads
 // no target.
 func (c *Controller) NodeTallies(ctx context.Context, farmName string) (all []NodeTally, err error) {

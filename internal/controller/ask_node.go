@@ -28,8 +28,8 @@ type NodeAnswer struct {
 	Clock *time.Duration `json:"clock,omitempty" doc:"how far the node's clock is ahead of the controller's, in nanoseconds, to the second; not set: it is not known"`
 }
 
-// ClockOff reports that the node's clock is known to be wrong.
-func (a NodeAnswer) ClockOff() bool { return a.Clock != nil && a.Clock.Abs() > skewTold }
+// ClockOff reports that a clock is known to be so far ahead that it is wrong.
+func ClockOff(ahead *time.Duration) bool { return ahead != nil && ahead.Abs() > skewTold }
 
 // A NodeDetail is everything about a node.
 type NodeDetail struct {

@@ -108,8 +108,7 @@ func (q inquiry) result(h heard, err error, took time.Duration) CheckupResult {
 // for its clock.
 func (c *Controller) reachNode(ctx context.Context, farmName string, n farm.Node) (heard, error) {
 	if decides(n) {
-		saw, err := c.reachOwn(ctx, farmName, n)
-		return heard{saw: saw}, err
+		return c.reachOwn(ctx, farmName, n)
 	}
 	h, err := c.Host(ctx, farmName, n.Name)
 	if err != nil {

@@ -116,14 +116,32 @@ func refuseOwn(n farm.Node) error {
 	}
 }
 
-// reachOwn sees that somebody answers on the node.
-func (c *Controller) reachOwn(ctx context.Context, farmName string, n farm.Node) (string, error) {
+// reachOwn sees that somebody answers on the node, and what their clock says.
+func (c *Controller) reachOwn(ctx context.Context, farmName string, n farm.Node) (heard, error) {
 	s, err := c.ownNode(ctx, farmName, n, deploy.Lease{})
 	if err != nil {
-		return "", err
+		return heard{}, err
 	}
-	_, err = remote.Ask(ctx, s, remote.Call{Do: remote.DoInspect})
-	return "answered for itself", err
+	began := c.Now()
+	a, err := remote.Ask(ctx, s, remote.Call{Do: remote.DoInspect})
+	return heard{"answered for itself", clockWithin(a.At, began, c.Now())}, err
+}
+
+// clockWithin is how far a node's clock is ahead of ours at least, to the second, where
+// it said a time between two moments here; nil: it said none. An agent may have been
+// busy with something else first: that is no fault of its clock.
+func clockWithin(said, began, ended time.Time) *time.Duration {
+	var ahead time.Duration
+	switch {
+	case said.IsZero():
+		return nil
+	case said.Before(began):
+		ahead = said.Sub(began)
+	case said.After(ended):
+		ahead = said.Sub(ended)
+	}
+	ahead = ahead.Truncate(time.Second)
+	return &ahead
 }
 
 // isFinal reports that trying again will not mend it.

@@ -9,20 +9,21 @@ import (
 // An Agent is what is known of a node's agent. Who it is, is its key: a certificate
 // only says so for a while.
 type Agent struct {
-	Farm        string    `json:"farm"`
-	Node        string    `json:"node"`
-	Pin         string    `json:"pin"` // SHA-256 of its public key (SPKI DER), hex
-	Joined      time.Time `json:"joined"`
-	Until       time.Time `json:"until,omitzero"` // end of its certificate
-	Seen        time.Time `json:"seen,omitzero"`  // when it last asked, to some seconds
-	Version     string    `json:"version,omitempty"`
-	Session     string    `json:"session,omitempty"` // of the process that asks
-	Count       int64     `json:"count,omitempty"`   // of its questions
-	Taken       time.Time `json:"taken,omitzero"`    // when the session began
-	Before      []string  `json:"before,omitempty"`  // sessions that ended, the last ones
-	Banned      string    `json:"banned,omitempty"`  // who said so
-	Quarantined string    `json:"quarantined,omitempty"`
-	Roots       []string  `json:"roots,omitempty"` // SHA-256 of the public keys of the CAs that it knows the controllers by; none: that of its token
+	Farm        string         `json:"farm"`
+	Node        string         `json:"node"`
+	Pin         string         `json:"pin"` // SHA-256 of its public key (SPKI DER), hex
+	Joined      time.Time      `json:"joined"`
+	Until       time.Time      `json:"until,omitzero"` // end of its certificate
+	Seen        time.Time      `json:"seen,omitzero"`  // when it last asked, to some seconds
+	Version     string         `json:"version,omitempty"`
+	Session     string         `json:"session,omitempty"` // of the process that asks
+	Count       int64          `json:"count,omitempty"`   // of its questions
+	Taken       time.Time      `json:"taken,omitzero"`    // when the session began
+	Before      []string       `json:"before,omitempty"`  // sessions that ended, the last ones
+	Banned      string         `json:"banned,omitempty"`  // who said so
+	Quarantined string         `json:"quarantined,omitempty"`
+	Ahead       *time.Duration `json:"ahead,omitempty"` // how far its clock is ahead of the controllers', to the second; nil: it did not say
+	Roots       []string       `json:"roots,omitempty"` // SHA-256 of the public keys of the CAs that it knows the controllers by; none: that of its token
 }
 
 // PutAgent keeps an agent in place of the one that the node had.

@@ -30,9 +30,9 @@ func (f fleet) Table() [][]string {
 		}
 		if a := n.Asked; a != nil {
 			line[6], line[7] = stamp(a.At), yes(a.OK)
-			if a.Clock != nil {
-				line[8] = text(int(a.Clock.Seconds()))
-			}
+		}
+		if ahead := n.Clock(); ahead != nil {
+			line[8] = text(int(ahead.Seconds()))
 		}
 		all = append(all, line)
 	}

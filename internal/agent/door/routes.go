@@ -102,7 +102,7 @@ func (d *Door) calls(w http.ResponseWriter, r *http.Request, a caller) {
 		refuse(w, http.StatusBadRequest, agent.KindWrong, "a session and a count are missing")
 		return
 	}
-	heard := controller.Heard{Session: in.Session, Count: in.Count, Version: short(in.Version)}
+	heard := controller.Heard{Session: in.Session, Count: in.Count, Version: short(in.Version), At: in.At}
 	if err := d.config.Controller.HearAgent(r.Context(), a.Agent, heard); err != nil {
 		d.fail(w, r, err)
 		return

@@ -127,7 +127,7 @@ func TestAnAgentsStateIsTold(t *testing.T) {
 	state("joined")
 	_, stop := b.run(folder, said("x"))
 	b.up(p, "web1")
-	if s := state("up"); s.Version != "v1" || s.Until.IsZero() {
+	if s := state("up"); s.Version != "v1" || s.Until.IsZero() || s.Clock == nil || *s.Clock != 0 {
 		t.Errorf("%+v", s)
 	}
 	stop()

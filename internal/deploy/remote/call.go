@@ -70,6 +70,7 @@ type Answer struct {
 	Error     string           `json:"error,omitempty"`
 	Class     Class            `json:"class,omitempty"` // of the error
 	Epoch     int64            `json:"epoch,omitzero"`  // of Stale: the highest that the node has seen in the lane
+	At        time.Time        `json:"at,omitzero"`     // when the node answered, by its own clock; an earlier Certfarm does not say
 }
 
 // A Class says what kind of error an answer has.
