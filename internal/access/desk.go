@@ -101,9 +101,12 @@ func (a TokenAsk) token(now time.Time, text, by string) store.APIToken {
 }
 
 // List lists all tokens by name, expired ones too.
-func (d Desk) List(ctx context.Context) (all []store.APIToken, err error) {
+func (d Desk) List(ctx context.Context) ([]store.APIToken, error) { return d.ListAfter(ctx, "", 0) }
+
+// ListAfter lists up to limit tokens (0: all) whose names come after the given one.
+func (d Desk) ListAfter(ctx context.Context, after string, limit int) (all []store.APIToken, err error) {
 	err = d.Store.View(ctx, func(tx *store.Tx) error {
-		all, err = tx.APITokens(ctx)
+		all, err = tx.APITokensAfter(ctx, after, limit)
 		return err
 	})
 	return all, err

@@ -200,8 +200,9 @@ type listSecrets struct {
 }
 
 func (s *server) listSecrets(ctx context.Context, in *listSecrets) (SecretNames, error) {
-	all, err := s.Secrets(ctx, in.Farm)
-	all, more := cut(all, in.Page, func(i controller.SecretInfo) string { return i.Name })
+	all, more, err := paged(in.Page, func(after string, limit int) ([]controller.SecretInfo, error) {
+		return s.Secrets(ctx, in.Farm, after, limit)
+	}, func(i controller.SecretInfo) string { return i.Name }, everything)
 	return SecretNames{all, more}, err
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/store"
@@ -25,9 +24,10 @@ type More struct {
 	Next string `json:"next,omitempty" doc:"send this as after to read on; not set: there is no more"`
 }
 
-// paged is a page of a list that the store reads by its keys, without what the caller may
-// not see. So it may be shorter than asked; it is empty at the end of the list alone.
-func paged[T any](l *access.Lens, in Page, read func(after string, limit int) ([]T, error), key, site func(T) string) (all []T, more More, err error) {
+// paged is a page of a list that the store reads by its keys, of which keep leaves what
+// the caller may see. So it may be shorter than asked; it is empty at the end of the list
+// alone.
+func paged[T any](in Page, read func(after string, limit int) ([]T, error), key func(T) string, keep func([]T) ([]T, error)) (all []T, more More, err error) {
 	all = []T{}
 	for after := in.After; ; after = more.Next {
 		some, err := read(after, in.Limit)
@@ -37,34 +37,32 @@ func paged[T any](l *access.Lens, in Page, read func(after string, limit int) ([
 		if err != nil {
 			return nil, More{}, err
 		}
-		all = append(all, access.Keep(l, some, site)...)
 		if more.Next = ""; len(some) == in.Limit {
 			more.Next = key(some[len(some)-1])
 		}
-		if len(all) > 0 || more.Next == "" {
+		kept, err := keep(some)
+		if err != nil {
+			return nil, More{}, err
+		}
+		if all = append(all, kept...); len(all) > 0 || more.Next == "" {
 			return all, more, nil
 		}
 	}
 }
+
+// seen keeps what is of sites that the caller sees.
+func seen[T any](l *access.Lens, site func(T) string) func([]T) ([]T, error) {
+	return func(all []T) ([]T, error) { return access.Keep(l, all, site), nil }
+}
+
+// everything is kept of a list that is of no site.
+func everything[T any](all []T) ([]T, error) { return all, nil }
 
 // noPlace tells of a cursor that is in the list no more, or never was.
 func noPlace() *Problem {
 	p := problem(Invalid, "the list has no such place to go on from", "send after as next said it; where that is long ago, begin again without after")
 	p.Faults = []Fault{{"query.after", "it names nothing in this list"}}
 	return p
-}
-
-// cut is a page of a list that is read whole, since it is short: sorted by its keys, the
-// names of things.
-func cut[T any](all []T, in Page, key func(T) string) ([]T, More) {
-	if in.After != "" {
-		at := slices.IndexFunc(all, func(v T) bool { return key(v) > in.After })
-		if at < 0 {
-			at = len(all)
-		}
-		all = all[at:]
-	}
-	return first(all, in.Limit, key)
 }
 
 // first is the beginning of what is left of a list.

@@ -31,9 +31,9 @@ func (s *server) listRollouts(ctx context.Context, in *listRollouts) (Rollouts, 
 	if err != nil {
 		return Rollouts{}, err
 	}
-	all, more, err := paged(l, Page{in.From, in.Limit}, func(after string, limit int) ([]farm.Rollout, error) {
+	all, more, err := paged(Page{in.From, in.Limit}, func(after string, limit int) ([]farm.Rollout, error) {
 		return s.RolloutsAfter(ctx, in.Farm, in.Site, after, limit)
-	}, func(r farm.Rollout) string { return r.ID }, func(r farm.Rollout) string { return r.Site })
+	}, func(r farm.Rollout) string { return r.ID }, seen(l, func(r farm.Rollout) string { return r.Site }))
 	for i := range all {
 		all[i] = all[i].Shown()
 	}

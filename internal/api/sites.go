@@ -31,9 +31,9 @@ func (s *server) listSites(ctx context.Context, in *listSites) (Sites, error) {
 		return Sites{}, err
 	}
 	name := func(v controller.SiteStatus) string { return v.Name }
-	all, more, err := paged(l, in.Page, func(after string, limit int) ([]controller.SiteStatus, error) {
+	all, more, err := paged(in.Page, func(after string, limit int) ([]controller.SiteStatus, error) {
 		return s.Sites(ctx, in.Farm, after, limit)
-	}, name, name)
+	}, name, seen(l, name))
 	return Sites{all, more}, err
 }
 
@@ -142,9 +142,9 @@ func (s *server) listTargets(ctx context.Context, in *listTargets) (Targets, err
 	if err != nil {
 		return Targets{}, err
 	}
-	all, more, err := paged(l, in.Page, func(after string, limit int) ([]controller.TargetStatus, error) {
+	all, more, err := paged(in.Page, func(after string, limit int) ([]controller.TargetStatus, error) {
 		return s.TargetsAfter(ctx, in.Farm, in.Site, after, limit)
-	}, func(t controller.TargetStatus) string { return t.Name }, siteOf)
+	}, func(t controller.TargetStatus) string { return t.Name }, seen(l, siteOf))
 	return Targets{all, more}, err
 }
 
@@ -206,30 +206,33 @@ func (s *server) listNodes(ctx context.Context, in *listNodes) (Nodes, error) {
 	if err != nil {
 		return Nodes{}, err
 	}
-	all, err := s.nodesSeen(ctx, l, in.Farm)
-	if err != nil {
-		return Nodes{}, err
-	}
-	all, more := cut(all, in.Page, func(n controller.NodeStatus) string { return n.Name })
-	return Nodes{all, more}, nil
+	all, more, err := paged(in.Page, func(after string, limit int) ([]controller.NodeStatus, error) {
+		return s.Nodes(ctx, in.Farm, after, limit)
+	}, func(n controller.NodeStatus) string { return n.Name }, func(all []controller.NodeStatus) ([]controller.NodeStatus, error) {
+		return s.nodesSeen(ctx, l, in.Farm, all)
+	})
+	return Nodes{all, more}, err
 }
 
-// nodesSeen are the nodes with targets that the caller sees, or all of them.
-func (s *server) nodesSeen(ctx context.Context, l *access.Lens, farmName string) ([]controller.NodeStatus, error) {
-	all, err := s.Nodes(ctx, farmName)
-	if err != nil || l.All() {
-		return all, err
+// nodesSeen are those of some nodes that have targets that the caller sees, or all.
+func (s *server) nodesSeen(ctx context.Context, l *access.Lens, farmName string, all []controller.NodeStatus) ([]controller.NodeStatus, error) {
+	if l.All() {
+		return all, nil
 	}
-	on, err := s.targetsSeen(ctx, l, farmName)
+	var names []string
+	for _, n := range all {
+		names = append(names, n.Name)
+	}
+	on, err := s.targetsSeen(ctx, l, farmName, names...)
 	for i, n := range all {
 		all[i] = nodeSeen(n, on)
 	}
 	return slices.DeleteFunc(all, func(n controller.NodeStatus) bool { return n.Targets == 0 }), err
 }
 
-// targetsSeen are the targets of a farm that the caller sees.
-func (s *server) targetsSeen(ctx context.Context, l *access.Lens, farmName string) ([]controller.TargetStatus, error) {
-	all, err := s.Targets(ctx, farmName, "")
+// targetsSeen are the targets of some nodes that the caller sees.
+func (s *server) targetsSeen(ctx context.Context, l *access.Lens, farmName string, nodes ...string) ([]controller.TargetStatus, error) {
+	all, err := s.TargetsOn(ctx, farmName, nodes...)
 	return access.Keep(l, all, siteOf), err
 }
 
@@ -266,7 +269,7 @@ func (s *server) getNode(ctx context.Context, in *InNode) (controller.NodeStatus
 	if err != nil || l.All() {
 		return n, err
 	}
-	on, err := s.targetsSeen(ctx, l, in.Farm)
+	on, err := s.targetsSeen(ctx, l, in.Farm, in.Node)
 	return nodeSeen(n, on), err
 }
 

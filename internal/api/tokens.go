@@ -17,8 +17,9 @@ type Tokens struct {
 type listTokens struct{ Page }
 
 func (s *server) listTokens(ctx context.Context, in *listTokens) (Tokens, error) {
-	all, err := s.desk.List(ctx)
-	all, more := cut(all, in.Page, func(k store.APIToken) string { return k.Name })
+	all, more, err := paged(in.Page, func(after string, limit int) ([]store.APIToken, error) {
+		return s.desk.ListAfter(ctx, after, limit)
+	}, func(k store.APIToken) string { return k.Name }, everything)
 	return Tokens{all, more}, err
 }
 

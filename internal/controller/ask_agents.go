@@ -307,8 +307,8 @@ func (c *Controller) agentOn(rows []store.Agent, node string, now time.Time) *Ag
 }
 
 // agentStatuses are the agents of a farm's nodes that have one in farm.yaml, by node.
-func (c *Controller) agentStatuses(ctx context.Context, tx *store.Tx, f farm.Farm) (map[string]*AgentStatus, error) {
-	rows, err := tx.Agents(ctx, f.Name)
+func (c *Controller) agentStatuses(ctx context.Context, tx *store.Tx, farmName string, nodes []farm.Node) (map[string]*AgentStatus, error) {
+	rows, err := tx.AgentsOn(ctx, farmName, nodeNames(nodes))
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +317,7 @@ func (c *Controller) agentStatuses(ctx context.Context, tx *store.Tx, f farm.Far
 		byNode[a.Node] = a
 	}
 	all := map[string]*AgentStatus{}
-	for _, n := range f.Nodes {
+	for _, n := range nodes {
 		if n.Agent {
 			a, found := byNode[n.Name]
 			all[n.Name] = c.agentStatus(a, found, tx.Now())

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -57,58 +56,83 @@ func (c *Controller) TargetsAfter(ctx context.Context, farmName, site, after str
 	return all, err
 }
 
-// Nodes lists the farm's nodes by name. It reads no target but those that are not as
-// they should be.
-func (c *Controller) Nodes(ctx context.Context, farmName string) (all []NodeStatus, err error) {
+// TargetsOn lists the targets of some nodes, by name.
+func (c *Controller) TargetsOn(ctx context.Context, farmName string, nodes ...string) (all []TargetStatus, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		f := farm.Farm{Name: farmName}
-		if f.Nodes, err = tx.Nodes(ctx, farmName); err != nil {
-			return err
-		}
-		agents, err := c.agentStatuses(ctx, tx, f)
+		places, err := tx.PlacesOn(ctx, farmName, nodes)
 		if err != nil {
 			return err
 		}
-		at := map[string]*NodeStatus{}
-		all = make([]NodeStatus, len(f.Nodes))
-		for i, n := range f.Nodes {
-			all[i] = NodeStatus{Name: n.Name, Address: n.Address, Labels: n.Labels, Reach: reachWord(farm.ReachUnknown), Agent: agents[n.Name]}
-			if all[i].Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
-				return err
-			}
-			at[n.Name] = &all[i]
-		}
-		tallies, err := tx.Tallies(ctx, farmName, true)
+		all, err = targetStatuses(ctx, tx, farmName, places)
+		return err
+	})
+	return all, err
+}
+
+// Nodes lists up to limit of the farm's nodes (0: all) whose names come after the given
+// one, by name. It reads no target but those that are not as they should be.
+func (c *Controller) Nodes(ctx context.Context, farmName, after string, limit int) (all []NodeStatus, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		nodes, err := tx.NodesAfter(ctx, farmName, after, limit)
 		if err != nil {
 			return err
 		}
-		for _, t := range tallies {
-			if s := at[t.Node]; s != nil {
-				s.count(t)
-			}
-		}
-		places, err := tx.PlacesIn(ctx, farmName, troubled, 0)
-		for _, p := range places {
-			if s := at[p.Target.Node]; s != nil {
-				s.add(p.Reach, p.Trouble())
-			}
-		}
+		all, err = c.nodeStatuses(ctx, tx, farmName, nodes)
 		return err
 	})
 	return all, err
 }
 
 // NodeStatus tells of one node.
-func (c *Controller) NodeStatus(ctx context.Context, farmName, name string) (NodeStatus, error) {
-	all, err := c.Nodes(ctx, farmName)
+func (c *Controller) NodeStatus(ctx context.Context, farmName, name string) (n NodeStatus, err error) {
+	err = c.Store.View(ctx, func(tx *store.Tx) error {
+		node, err := tx.Node(ctx, farmName, name)
+		if err != nil {
+			return err
+		}
+		all, err := c.nodeStatuses(ctx, tx, farmName, []farm.Node{node})
+		if err == nil {
+			n = all[0]
+		}
+		return err
+	})
+	return n, err
+}
+
+// nodeStatuses are a line for each of some nodes.
+func (c *Controller) nodeStatuses(ctx context.Context, tx *store.Tx, farmName string, nodes []farm.Node) ([]NodeStatus, error) {
+	agents, err := c.agentStatuses(ctx, tx, farmName, nodes)
 	if err != nil {
-		return NodeStatus{}, err
+		return nil, err
 	}
-	i := slices.IndexFunc(all, func(n NodeStatus) bool { return n.Name == name })
-	if i < 0 {
-		return NodeStatus{}, fmt.Errorf("node %s: %w", name, store.ErrNotFound)
+	at, names := map[string]*NodeStatus{}, nodeNames(nodes)
+	all := make([]NodeStatus, len(nodes))
+	for i, n := range nodes {
+		all[i] = NodeStatus{Name: n.Name, Address: n.Address, Labels: n.Labels, Reach: reachWord(farm.ReachUnknown), Agent: agents[n.Name]}
+		if all[i].Held, err = tx.Word(ctx, farmName, wordHeld+n.Name); err != nil {
+			return nil, err
+		}
+		at[n.Name] = &all[i]
 	}
-	return all[i], nil
+	tallies, err := tx.TalliesOn(ctx, farmName, names...)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tallies {
+		at[t.Node].count(t)
+	}
+	places, err := tx.PlacesOn(ctx, farmName, names, troubled...)
+	for _, p := range places {
+		at[p.Target.Node].add(p.Reach, p.Trouble())
+	}
+	return all, err
+}
+
+func nodeNames(nodes []farm.Node) (all []string) {
+	for _, n := range nodes {
+		all = append(all, n.Name)
+	}
+	return all
 }
 
 func targetStatuses(ctx context.Context, tx *store.Tx, farmName string, places []farm.Place) (all []TargetStatus, err error) {

@@ -42,10 +42,11 @@ func (c *Controller) SetSecret(ctx context.Context, farmName, name string, value
 	})
 }
 
-// Secrets lists the names of the farm's secrets.
-func (c *Controller) Secrets(ctx context.Context, farmName string) (all []SecretInfo, err error) {
+// Secrets lists up to limit of the farm's secrets (0: all) whose names come after the
+// given one.
+func (c *Controller) Secrets(ctx context.Context, farmName, after string, limit int) (all []SecretInfo, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		infos, err := tx.SealedNames(ctx, farmName, sealedSecret)
+		infos, err := tx.SealedAfter(ctx, farmName, sealedSecret, after, limit)
 		for _, i := range infos {
 			all = append(all, SecretInfo{i.Name, i.At})
 		}

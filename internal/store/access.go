@@ -81,13 +81,17 @@ func (t *Tx) apiTokenWhere(ctx context.Context, is, value string) (APIToken, err
 }
 
 // APITokens lists all tokens by name, expired ones too.
-func (t *Tx) APITokens(ctx context.Context) ([]APIToken, error) {
+func (t *Tx) APITokens(ctx context.Context) ([]APIToken, error) { return t.APITokensAfter(ctx, "", 0) }
+
+// APITokensAfter lists up to limit tokens (0: all) whose names come after the given one,
+// by name, expired ones too.
+func (t *Tx) APITokensAfter(ctx context.Context, after string, limit int) ([]APIToken, error) {
 	var all []APIToken
 	err := t.each(ctx, func(scan func(...any) error) error {
 		k, err := apiTokenRow(scan)
 		all = append(all, k)
 		return err
-	}, `SELECT `+apiTokenColumns+` FROM api_tokens ORDER BY name`)
+	}, `SELECT `+apiTokenColumns+` FROM api_tokens WHERE name > ? ORDER BY name LIMIT ?`, after, limited(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}

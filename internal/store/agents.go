@@ -51,6 +51,16 @@ func (t *Tx) Agents(ctx context.Context, farmName string) ([]Agent, error) {
 	return many[Agent](ctx, t, "agents", `SELECT doc FROM agents WHERE farm = ? ORDER BY node`, farmName)
 }
 
+// AgentsOn lists the agents of some nodes, in the order of the nodes.
+func (t *Tx) AgentsOn(ctx context.Context, farmName string, nodes []string) (all []Agent, err error) {
+	err = among(farmName, nodes, func(is string, args []any) error {
+		some, err := many[Agent](ctx, t, "agents", `SELECT doc FROM agents WHERE farm = ? AND node IN `+is+` ORDER BY node`, args...)
+		all = append(all, some...)
+		return err
+	})
+	return all, err
+}
+
 // A JoinToken lets agents join: one as a node, or several as nodes with labels.
 type JoinToken struct {
 	Digest string            `json:"-"` // SHA-256 of its secret, hex

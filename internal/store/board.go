@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,18 +69,25 @@ func (t *Tx) Rows(ctx context.Context, farmName, like, order string, skip, limit
 
 // Cells returns what a matrix shows of the sites' targets, the released ones left out.
 func (t *Tx) Cells(ctx context.Context, farmName string, sites []string) (all []Cell, err error) {
-	for len(sites) > 0 {
-		some := sites[:min(len(sites), maxRows)]
-		sites = sites[len(some):]
+	err = among(farmName, sites, func(is string, args []any) error {
+		return t.cells(ctx, &all, `released = 0 AND site IN `+is+` ORDER BY site, target`, args...)
+	})
+	return all, err
+}
+
+// among asks about some of many names at a time: with the list for the SQL word IN, and
+// the arguments of a question about those in a farm.
+func among(farmName string, names []string, ask func(is string, args []any) error) error {
+	for some := range slices.Chunk(names, maxRows) {
 		args := []any{farmName}
-		for _, s := range some {
-			args = append(args, s)
+		for _, name := range some {
+			args = append(args, name)
 		}
-		if err := t.cells(ctx, &all, `released = 0 AND site IN (`+values(len(some), "?")+`) ORDER BY site, target`, args...); err != nil {
-			return nil, err
+		if err := ask(`(`+values(len(some), "?")+`)`, args); err != nil {
+			return err
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // Tallies counts the farm's targets by standing, and by node too if it is asked for.
@@ -102,20 +110,40 @@ func (t *Tx) Tallies(ctx context.Context, farmName string, byNode bool) (all []T
 	return all, nil
 }
 
-// TalliesOn counts a node's targets by standing.
-func (t *Tx) TalliesOn(ctx context.Context, farmName, node string) (all []Tally, err error) {
-	err = t.each(ctx, func(scan func(...any) error) error {
-		one := Tally{Node: node}
-		if err := scan(&one.Standing, &one.Targets); err != nil {
-			return err
-		}
-		all = append(all, one)
-		return nil
-	}, `SELECT standing, COUNT(*) FROM places WHERE farm = ? AND node = ? GROUP BY standing ORDER BY standing`, farmName, node)
+// TalliesOn counts the targets of some nodes by standing.
+func (t *Tx) TalliesOn(ctx context.Context, farmName string, nodes ...string) (all []Tally, err error) {
+	err = among(farmName, nodes, func(is string, args []any) error {
+		return t.each(ctx, func(scan func(...any) error) error {
+			var one Tally
+			if err := scan(&one.Node, &one.Standing, &one.Targets); err != nil {
+				return err
+			}
+			all = append(all, one)
+			return nil
+		}, `SELECT node, standing, COUNT(*) FROM places WHERE farm = ? AND node IN `+is+` GROUP BY node, standing ORDER BY node, standing`, args...)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("count targets of %s: %w", node, err)
+		return nil, fmt.Errorf("count targets of nodes: %w", err)
 	}
 	return all, nil
+}
+
+// PlacesOn returns the places on some nodes that are of the given standings (none: of
+// all), in the order of the targets' names.
+func (t *Tx) PlacesOn(ctx context.Context, farmName string, nodes []string, standings ...farm.Standing) (all []farm.Place, err error) {
+	of := ""
+	if len(standings) > 0 {
+		of = ` AND standing IN (` + values(len(standings), "?") + `)`
+	}
+	err = among(farmName, nodes, func(is string, args []any) error {
+		for _, s := range standings {
+			args = append(args, string(s))
+		}
+		some, err := many[farm.Place](ctx, t, "targets on nodes", `SELECT doc FROM places WHERE farm = ? AND node IN `+is+of+` ORDER BY target`, args...)
+		all = append(all, some...)
+		return err
+	})
+	return all, err
 }
 
 // A KindCount counts the targets of one kind.

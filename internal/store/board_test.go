@@ -51,7 +51,15 @@ func TestBoard(t *testing.T) {
 			if len(failing) != 1 || failing[0].Site != "axb" {
 				t.Errorf("failing: %v", failing)
 			}
-			for _, err := range []error{err, err2, err3, err4, err5, err6, err7} {
+			tallies, err8 := tx.TalliesOn(ctx, "f", "n0", "n1")
+			same(t, "tallies on nodes", tallies, []store.Tally{{Node: "n1", Standing: farm.Drifted, Targets: 1}, {Node: "n1", Standing: farm.Missing, Targets: 2}})
+			on, err9 := tx.PlacesOn(ctx, "f", []string{"n1"}, farm.Drifted)
+			if len(on) != 1 || on[0].Target.Name != "axb-n1" {
+				t.Errorf("places on a node: %v", on)
+			}
+			elsewhere, err10 := tx.PlacesOn(ctx, "f", []string{"n0"})
+			same(t, "places on another", len(elsewhere), 0)
+			for _, err := range []error{err, err2, err3, err4, err5, err6, err7, err8, err9, err10} {
 				if err != nil {
 					t.Error(err)
 				}

@@ -272,7 +272,13 @@ func (t *Tx) Node(ctx context.Context, farmName, name string) (farm.Node, error)
 
 // Nodes returns the nodes of a farm, in the order of their names.
 func (t *Tx) Nodes(ctx context.Context, farmName string) ([]farm.Node, error) {
-	return many[farm.Node](ctx, t, "nodes", `SELECT doc FROM nodes WHERE farm = ? ORDER BY name`, farmName)
+	return t.NodesAfter(ctx, farmName, "", 0)
+}
+
+// NodesAfter returns up to limit nodes (0: all) whose names come after the given one, in
+// the order of names.
+func (t *Tx) NodesAfter(ctx context.Context, farmName, after string, limit int) ([]farm.Node, error) {
+	return many[farm.Node](ctx, t, "nodes", `SELECT doc FROM nodes WHERE farm = ? AND name > ? ORDER BY name LIMIT ?`, farmName, after, limited(limit))
 }
 
 // Issuer returns one issuer, or ErrNotFound.

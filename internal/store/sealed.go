@@ -49,6 +49,12 @@ func (t *Tx) Sealed(ctx context.Context, farmName, kind, name string) ([]byte, e
 
 // SealedNames lists what is kept of a kind, by name.
 func (t *Tx) SealedNames(ctx context.Context, farmName, kind string) ([]SealedInfo, error) {
+	return t.SealedAfter(ctx, farmName, kind, "", 0)
+}
+
+// SealedAfter lists up to limit of what is kept of a kind (0: all) whose names come after
+// the given one, by name.
+func (t *Tx) SealedAfter(ctx context.Context, farmName, kind, after string, limit int) ([]SealedInfo, error) {
 	var all []SealedInfo
 	err := t.each(ctx, func(scan func(...any) error) error {
 		var i SealedInfo
@@ -59,7 +65,7 @@ func (t *Tx) SealedNames(ctx context.Context, farmName, kind string) ([]SealedIn
 		i.At = instant(at)
 		all = append(all, i)
 		return nil
-	}, `SELECT name, at FROM sealed WHERE farm = ? AND kind = ? ORDER BY name`, farmName, kind)
+	}, `SELECT name, at FROM sealed WHERE farm = ? AND kind = ? AND name > ? ORDER BY name LIMIT ?`, farmName, kind, after, limited(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list sealed %s: %w", kind, err)
 	}

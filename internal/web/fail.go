@@ -42,7 +42,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_, mistakes := errors.AsType[config.Mistakes](err)
 	_, conflict := errors.AsType[*store.Conflict](err)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoPlace):
 		s.problem(w, r, http.StatusNotFound, "That is not here", err.Error())
 	case forbidden:
 		s.problem(w, r, http.StatusForbidden, "You may not do that", err.Error())

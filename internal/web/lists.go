@@ -76,20 +76,21 @@ func (j journal) Older() string {
 	if j.next == "" {
 		return ""
 	}
-	return "?" + j.asked("before", j.next)
+	return queryOf(map[string]string{"site": j.Site, "level": j.Level, "before": j.next})
 }
 
 // Newest is the query of the first page.
-func (j journal) Newest() string { return "?" + j.asked("", "") }
+func (j journal) Newest() string { return queryOf(map[string]string{"site": j.Site, "level": j.Level}) }
 
-func (j journal) asked(name, value string) string {
+// queryOf is a query of what is not empty.
+func queryOf(words map[string]string) string {
 	v := url.Values{}
-	for n, is := range map[string]string{"site": j.Site, "level": j.Level, name: value} {
+	for name, is := range words {
 		if is != "" {
-			v.Set(n, is)
+			v.Set(name, is)
 		}
 	}
-	return v.Encode()
+	return "?" + v.Encode()
 }
 
 // Table is a line an event.

@@ -8,25 +8,43 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// newest is how many rollouts a page shows.
+// newest is how many rollouts a page shows at once.
 const newest = 50
 
 // A history is a list of rollouts.
 type history struct {
 	Site     string         `json:"-"` // only of this one
+	Before   string         `json:"-"` // id
 	Rollouts []farm.Rollout `json:"rollouts"`
+	next     string         // id before which the next page begins; empty: there is none
 }
 
 // rollouts are the newest, of all sites or of one.
 func (s *server) rollouts(q *question) (any, error) {
-	h := history{Site: q.URL.Query().Get("site")}
+	v := q.URL.Query()
+	h := history{Site: v.Get("site"), Before: v.Get("before")}
+	q.still = h.Before != ""
 	q.cli = "certfarm get rollouts"
-	all, err := s.Rollouts(q.ctx(), q.farm, h.Site, newest)
+	all, err := s.RolloutsAfter(q.ctx(), q.farm, h.Site, h.Before, newest)
+	if len(all) == newest {
+		h.next = all[newest-1].ID
+	}
 	for _, r := range access.Keep(q.lens, all, func(r farm.Rollout) string { return r.Site }) {
 		h.Rollouts = append(h.Rollouts, r.Shown())
 	}
 	return h, err
 }
+
+// Older is the query of the next page; empty: there is none.
+func (h history) Older() string {
+	if h.next == "" {
+		return ""
+	}
+	return queryOf(map[string]string{"site": h.Site, "before": h.next})
+}
+
+// Newest is the query of the first page.
+func (h history) Newest() string { return queryOf(map[string]string{"site": h.Site}) }
 
 // Count is how many steps are in a state that is as good as they get.
 func (history) Count(r farm.Rollout) (n int) {

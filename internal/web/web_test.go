@@ -1,13 +1,20 @@
 package web_test
 
 import (
+	"context"
+	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certfarm/certfarm/internal/access"
+	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/store"
 	"github.com/certfarm/certfarm/internal/web"
 )
 
@@ -61,6 +68,7 @@ func TestEveryPageWithoutScript(t *testing.T) {
 			t.Errorf("%s: %d\n%.600s", p.name, status, body)
 		}
 	}
+	d.pagesOfRollouts(t)
 }
 
 func routes() []access.Route { return web.Routes() }
@@ -81,4 +89,38 @@ func (w *world) ask(t *testing.T, method, path, token string) int {
 	}
 	defer res.Body.Close()
 	return res.StatusCode
+}
+
+// pagesOfRollouts reads the rollouts of a site page by page, each of them once.
+func (d *demo) pagesOfRollouts(t *testing.T) {
+	t.Helper()
+	d.update(func(ctx context.Context, tx *store.Tx) error {
+		for i := range 120 {
+			r := farm.Rollout{ID: fmt.Sprintf("ro_old%03d", i), Farm: d.Farm, Site: "shop", Outcome: farm.Done, Created: d.at.Add(-time.Duration(i+100) * aDay)}
+			if err := tx.PutRollout(ctx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w := &world{URL: d.URL}
+	path := "/farms/" + d.Farm + "/rollouts"
+	seen, pages := 0, 0
+	for query := "?site=shop"; query != ""; pages++ {
+		status, body := w.fetch(t, path+query, d.Token)
+		if status != http.StatusOK {
+			t.Fatalf("%s: %d", query, status)
+		}
+		seen += strings.Count(body, "/rollouts/ro_")
+		query = ""
+		if link := regexp.MustCompile(`href="(\?[^"]+)">older`).FindStringSubmatch(body); link != nil {
+			query = html.UnescapeString(link[1])
+		}
+	}
+	if seen != 121 || pages != 3 {
+		t.Errorf("%d rollouts on %d pages", seen, pages)
+	}
+	if status, _ := w.fetch(t, path+"?before=ro_gone", d.Token); status != http.StatusNotFound {
+		t.Errorf("a page after a rollout that is not there: %d", status)
+	}
 }
