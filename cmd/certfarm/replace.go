@@ -34,7 +34,8 @@ is meant is said by issuer, dates, serial numbers and sites; all that is said mu
 hold. Before anything is done it shows how many there are and how long it takes.
 
 It goes on in the controller and outlives it; ` + "`certfarm get replacements`" + ` shows how far
-it is, and ` + "`certfarm replace cancel`" + ` ends it. Where another issuer is to issue, say so
+it is, ` + "`certfarm replace pause`" + ` and ` + "`cancel`" + ` stop it. It stops by itself when two rollouts,
+and more than a tenth of those tried, were put back. Where another issuer is to issue, say so
 in farm.yaml first. What is replaced is not revoked: ` + "`certfarm revoke`" + `.`,
 		Example: `certfarm replace --issuer letsencrypt --before 2026-11-20
 certfarm replace --serials affected.txt --reason "incident 2026-11"
@@ -58,20 +59,72 @@ certfarm replace cancel rep_01J9`,
 	f.BoolVar(&r.yes, "yes", false, "do not ask")
 	f.BoolVar(&r.dry, "dry-run", false, "only show what would be done")
 	_ = c.RegisterFlagCompletionFunc("site", a.completeNames("site"))
-	c.AddCommand(a.inFarm(&cobra.Command{
-		Use: "cancel ID", Short: "End a mass replacement; what is not ordered yet stays",
-		Example: "certfarm replace cancel rep_01J9", Args: args(1, 1, "the id of a mass replacement, as `certfarm get replacements` shows it"),
+	c.AddCommand(
+		a.steerReplacement("cancel", "End a mass replacement; what is not ordered yet stays", "It is ended; orders and rollouts that run go on.", (*client.Client).CancelReplacement),
+		a.steerReplacement("pause", "Order nothing more of a mass replacement for now", "It is paused: what is not ordered yet waits; orders and rollouts that run go on.", (*client.Client).PauseReplacement),
+		a.steerReplacement("resume", "Have a mass replacement go on that was paused, or stopped by itself", "It goes on.", (*client.Client).ResumeReplacement),
+		a.replacementStatus(),
+	)
+	return c
+}
+
+// steerReplacement is a word to a mass replacement.
+func (a *app) steerReplacement(word, short, said string, do func(*client.Client, context.Context, string, string) error) *cobra.Command {
+	return a.inFarm(&cobra.Command{
+		Use: word + " ID", Short: short,
+		Example: "certfarm replace " + word + " rep_01J9", Args: args(1, 1, "the id of a mass replacement, as `certfarm get replacements` shows it"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
-				if err := c.CancelReplacement(cmd.Context(), farmName, given[0]); err != nil {
+				if err := do(c, cmd.Context(), farmName, given[0]); err != nil {
 					return err
 				}
-				a.say("It is ended; orders and rollouts that run go on.")
+				a.say("%s", said)
 				return nil
 			})
 		},
-	}))
-	return c
+	})
+}
+
+// replacementStatus tells how far one is.
+func (a *app) replacementStatus() *cobra.Command {
+	return a.inFarm(&cobra.Command{
+		Use: "status ID", Short: "Tell how far a mass replacement is",
+		Example: "certfarm replace status rep_01J9", Args: args(1, 1, "the id of a mass replacement, as `certfarm get replacements` shows it"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client, farmName string) error {
+				r, err := c.Replacement(cmd.Context(), farmName, given[0])
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.object(object{"replacement", farmName, r})
+				}
+				state, how := replacementState(r)
+				a.facts([]fact{
+					{"Replacement", r.ID, bold}, {"Reason", oneLine(r.Reason), plain}, {"State", state, how},
+					{"Done", fmt.Sprintf("%d of %d", r.Done, r.Total), plain}, {"Waiting", strconv.Itoa(r.Waiting), plain},
+					{"Ordering", strconv.Itoa(r.Ordering), plain}, {"Rolling out", strconv.Itoa(r.Rolling), plain},
+					{"Put back", strconv.Itoa(r.Failed), plain}, {"Failing", some(r.Failing, mostShown), bad},
+				})
+				return nil
+			})
+		},
+	})
+}
+
+// replacementState is what a mass replacement does, in words.
+func replacementState(r controller.CampaignStatus) (string, tone) {
+	switch {
+	case r.Canceled != "":
+		return "ended by " + r.Canceled, warn
+	case !r.Ended.IsZero():
+		return "done at " + day(r.Ended), good
+	case r.Paused == "certfarm":
+		return "stopped by itself: " + r.Why, bad
+	case r.Paused != "":
+		return "paused by " + r.Paused, warn
+	}
+	return "running", busy
 }
 
 // read turns words into what is asked.
@@ -160,13 +213,7 @@ func listReplacements(ctx context.Context, c *client.Client, farmName string) (l
 	}
 	l.rows = func(u *ui) (rows [][]cell) {
 		for _, r := range all {
-			state, how := "running", busy
-			switch {
-			case r.Canceled != "":
-				state, how = "ended by "+r.Canceled, warn
-			case !r.Ended.IsZero():
-				state, how = "done at "+day(r.Ended), good
-			}
+			state, how := replacementState(r)
 			failing := plain
 			if len(r.Failing) > 0 {
 				failing = bad

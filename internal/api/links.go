@@ -16,6 +16,7 @@ const (
 	showsProgress     = inFarm + "/progress" // of the route's site
 	showsSites        = inFarm + "/sites"
 	showsReplacements = inFarm + "/replacements"
+	showsReplacement  = showsReplacements + "/{replacement}"
 	showsRollout      = inFarm + "/rollouts/{rollout}"
 	showsTarget       = inFarm + "/targets/{target}"
 	followPath        = inFarm + "/events/follow"

@@ -54,6 +54,18 @@ type inReplacement struct {
 	Replacement string `path:"replacement" minLength:"1"`
 }
 
+func (s *server) getReplacement(ctx context.Context, in *inReplacement) (controller.CampaignStatus, error) {
+	return s.Replacement(ctx, in.Farm, in.Replacement)
+}
+
+func (s *server) pauseReplacement(ctx context.Context, in *inReplacement) error {
+	return s.PauseReplacement(ctx, in.Farm, in.Replacement, by(ctx))
+}
+
+func (s *server) resumeReplacement(ctx context.Context, in *inReplacement) error {
+	return s.ResumeReplacement(ctx, in.Farm, in.Replacement, by(ctx))
+}
+
 func (s *server) cancelReplacement(ctx context.Context, in *inReplacement) error {
 	return s.CancelReplacement(ctx, in.Farm, in.Replacement, by(ctx))
 }

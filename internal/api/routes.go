@@ -63,6 +63,9 @@ func farmRoutes() []Route {
 		{ID: "list-replacements", Method: "GET", Path: inFarm + "/replacements", Needs: View, Object: Farm, Tag: "sites", Summary: "Tell how far mass replacements are", bind: answer((*server).listReplacements)},
 		{ID: "plan-replacement", Method: "POST", Path: inFarm + "/replacements/plan", Needs: View, Object: Farm, Tag: "sites", Summary: "Say what a mass replacement would take", bind: answer((*server).planReplacement)},
 		{ID: "replace", Method: "POST", Path: inFarm + "/replacements", Needs: Operate, Object: Farm, Status: showsReplacements, Tag: "sites", Summary: "Replace many certificates within the limits of their CAs", bind: answer((*server).replace)},
+		{ID: "get-replacement", Method: "GET", Path: inFarm + "/replacements/{replacement}", Needs: View, Object: Farm, Tag: "sites", Summary: "Tell how far a mass replacement is", bind: answer((*server).getReplacement)},
+		{ID: "pause-replacement", Method: "POST", Path: inFarm + "/replacements/{replacement}/pause", Needs: Operate, Object: Farm, Status: showsReplacement, Tag: "sites", Summary: "Order nothing more of a mass replacement for now", bind: order((*server).pauseReplacement)},
+		{ID: "resume-replacement", Method: "POST", Path: inFarm + "/replacements/{replacement}/resume", Needs: Operate, Object: Farm, Status: showsReplacement, Tag: "sites", Summary: "Have a mass replacement go on", bind: order((*server).resumeReplacement)},
 		{ID: "cancel-replacement", Method: "DELETE", Path: inFarm + "/replacements/{replacement}", Needs: Operate, Object: Farm, Tag: "sites", Summary: "End a mass replacement; what is not ordered yet stays", bind: order((*server).cancelReplacement)},
 	}
 }

@@ -49,6 +49,7 @@ type CampaignStatus struct {
 	Waiting  int      `json:"waiting" doc:"for their turn, or for the limits of the CA"`
 	Ordering int      `json:"ordering"`
 	Rolling  int      `json:"rolling" doc:"the new one is there, and is being rolled out"`
+	Failed   int      `json:"failed" doc:"rollouts that were put back or stopped, and have not succeeded since; two, and more than a tenth of those tried, stop the replacement"`
 	Failing  []string `json:"failing,omitempty" doc:"sites whose last order or rollout failed; it is tried again"`
 }
 
@@ -271,15 +272,9 @@ func (c *Controller) Replacements(ctx context.Context, farmName string) (all []C
 			return err
 		}
 		for _, k := range known {
-			s := CampaignStatus{Campaign: k}
-			if k.Ended.IsZero() {
-				left, err := replacing(ctx, tx, k)
-				if err != nil {
-					return err
-				}
-				s.count(left)
-			} else if k.Canceled == "" {
-				s.Done = k.Total
+			s, err := statusOf(ctx, tx, k)
+			if err != nil {
+				return err
 			}
 			all = append(all, s)
 		}
@@ -292,6 +287,9 @@ func (c *Controller) Replacements(ctx context.Context, farmName string) (all []C
 func (s *CampaignStatus) count(left []farm.Certificate) {
 	s.Done = max(0, s.Total-len(left))
 	for _, cert := range left {
+		if cert.Replace.Failed {
+			s.Failed++
+		}
 		switch {
 		case cert.Version != cert.Replace.Version:
 			s.Rolling++

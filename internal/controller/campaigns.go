@@ -95,6 +95,9 @@ func (c *Controller) applyReplace(ctx context.Context, tx *store.Tx, f farm.Fini
 		return err
 	}
 	if len(left) > 0 {
+		if err := stopReplacing(ctx, tx, is, left); err != nil {
+			return err
+		}
 		return arm(ctx, tx, is.Farm, "replace", is.ID, tx.Now().Add(campaignEvery))
 	}
 	is.Ended = tx.Now()

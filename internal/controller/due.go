@@ -117,7 +117,7 @@ func (s standing) facts() renew.Facts {
 	if slices.Contains(s.site.Fallbacks, s.newest.Issuer) {
 		f.Want.Profile = s.newest.Profile // each issuer has profiles of its own: another is no reason to order
 	}
-	if r := s.cert.Replace; r != nil && r.Version == s.newest.ID {
+	if r := s.cert.Replace; r != nil && !r.Held && r.Version == s.newest.ID {
 		f.Replace, f.From = r.Why, r.At
 	}
 	if s.ahead != "" {

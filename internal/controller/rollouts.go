@@ -349,6 +349,9 @@ func (c *Controller) after(ctx context.Context, tx *store.Tx, r farm.Rollout) er
 	default:
 		cert.Retries, cert.Retry = 0, time.Time{}
 	}
+	if err := replacedHow(ctx, tx, r, &cert); err != nil {
+		return err
+	}
 	return tx.PutCertificate(ctx, cert)
 }
 

@@ -14,6 +14,9 @@ type Campaign struct {
 	Total    int       `json:"total"` // certificates
 	Ended    time.Time `json:"ended,omitzero"`
 	Canceled string    `json:"canceled,omitzero"` // who ended it before all were replaced
+	Paused   string    `json:"paused,omitzero"`   // who stopped it for now
+	Why      string    `json:"why,omitzero"`      // it is paused
+	Excused  int       `json:"excused,omitzero"`  // rollouts that had failed when a person last had it go on
 }
 
 // A Replacement is a certificate's part in a campaign: one version of it is to give
@@ -23,4 +26,6 @@ type Replacement struct {
 	Version  string    `json:"version,omitzero"` // that is replaced
 	At       time.Time `json:"at,omitzero"`      // when it may be ordered
 	Why      string    `json:"why,omitzero"`
+	Held     bool      `json:"held,omitzero"`   // not ordered while the campaign is paused
+	Failed   bool      `json:"failed,omitzero"` // the last rollout of the new one was put back, or stopped
 }

@@ -23,6 +23,21 @@ func (c *Client) Replace(ctx context.Context, farmName string, what controller.R
 	return answered[controller.CampaignStatus](ctx, c, ask{route: "replace", words: []string{farmName}, body: what})
 }
 
+// Replacement tells how far a mass replacement is.
+func (c *Client) Replacement(ctx context.Context, farmName, id string) (controller.CampaignStatus, error) {
+	return answered[controller.CampaignStatus](ctx, c, ask{route: "get-replacement", words: []string{farmName, id}})
+}
+
+// PauseReplacement orders nothing more of a mass replacement for now.
+func (c *Client) PauseReplacement(ctx context.Context, farmName, id string) error {
+	return told(ctx, c, ask{route: "pause-replacement", words: []string{farmName, id}})
+}
+
+// ResumeReplacement has a mass replacement go on.
+func (c *Client) ResumeReplacement(ctx context.Context, farmName, id string) error {
+	return told(ctx, c, ask{route: "resume-replacement", words: []string{farmName, id}})
+}
+
 // CancelReplacement ends a mass replacement; what is not ordered yet stays.
 func (c *Client) CancelReplacement(ctx context.Context, farmName, id string) error {
 	return told(ctx, c, ask{route: "cancel-replacement", words: []string{farmName, id}})
