@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	fastjson "github.com/go-json-experiment/json/v1"
+
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
@@ -185,9 +187,12 @@ func document(v any) (doc, sum string, err error) {
 	return string(b), hex.EncodeToString(digest[:16]), nil
 }
 
+// decode reads what document wrote. It means the same as encoding/json and takes less
+// than half of its time: a target that gets a certificate is read from some sixty
+// documents.
 func decode[T any](doc string) (T, error) {
 	var v T
-	if err := json.Unmarshal([]byte(doc), &v); err != nil {
+	if err := fastjson.Unmarshal([]byte(doc), &v); err != nil {
 		return v, fmt.Errorf("decode %T: %w", v, err)
 	}
 	return v, nil
