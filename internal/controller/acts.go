@@ -22,7 +22,7 @@ func (c *Controller) stage(ctx context.Context, a act, answer *farm.Answer) erro
 	if err := atHand(a.version, a.place.Target); err != nil {
 		return err
 	}
-	bundles, err := c.bundles(ctx, a.version)
+	bundles, err := c.bundles(a.version, a.keys)
 	if err != nil {
 		return err
 	}

@@ -81,15 +81,21 @@ func awaited(ctx context.Context, tx *store.Tx, farmName, group string) (bool, e
 // pressing reports that one of the rollouts cannot wait. Each is looked at once: the
 // wait is short beside the life that is left of any that does not press.
 func (g *gathering) pressing(ctx context.Context, tx *store.Tx, farmName string, ready []store.Doing, now time.Time) (bool, error) {
+	var ids []store.StepID
 	for _, d := range ready {
-		if g.looked[d.Rollout] {
-			continue
+		if !g.looked[d.Rollout] {
+			ids = append(ids, store.StepID{Rollout: d.Rollout, Target: d.Target})
 		}
-		r, err := tx.RolloutFor(ctx, farmName, d.Rollout, d.Target)
-		if err != nil || rollout.Pressing(r, now) {
-			return err == nil, err
+	}
+	rollouts, err := tx.RolloutsFor(ctx, farmName, ids)
+	if err != nil {
+		return false, err
+	}
+	for id, r := range rollouts {
+		if rollout.Pressing(r, now) {
+			return true, nil
 		}
-		g.looked[d.Rollout] = true
+		g.looked[id.Rollout] = true
 	}
 	return false, nil
 }

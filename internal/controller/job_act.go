@@ -13,7 +13,6 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
-	"github.com/certfarm/certfarm/internal/rollout"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -41,7 +40,8 @@ type act struct {
 	roots    string
 	deployer deploy.Deployer
 	kin      kin
-	stale    bool // what is live was looked at so long ago that it is looked at again before it is switched
+	keys     map[string][]byte // of the version, and of others: sealed, by name
+	stale    bool              // what is live was looked at so long ago that it is looked at again before it is switched
 	lease    deploy.Lease
 	group    *group    // what the acts that are done together have in common
 	job      string    // that does it
@@ -84,29 +84,23 @@ func (c *Controller) acts(ctx context.Context, j farm.Job, verb farm.Verb, group
 		if err != nil {
 			return err
 		}
-		l := loading{c, tx, j.Farm, verb, map[string]string{}}
-		since, err := tx.Word(ctx, j.Farm, store.Observing)
-		if err != nil {
-			return err
-		}
+		var mayDo []store.InFlight
 		for _, d := range doing {
-			if since != "" {
-				if only, err := observing(ctx, tx, j.Farm, d.Site); err != nil {
-					return err
-				} else if only {
-					continue // it is of a backup, and ends when its site was looked at
-				}
-			}
-			a, err := l.act(ctx, d)
+			only, err := observing(ctx, tx, j.Farm, d.Site)
 			if err != nil {
 				return err
 			}
-			a.job = j.ID
-			a.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: d.ID}
-			acts = append(acts, a)
+			if !only { // else it is of a backup, and ends when its site was looked at
+				mayDo = append(mayDo, d)
+			}
 		}
-		return nil
+		acts, err = loading{c: c, tx: tx, farm: j.Farm, verb: verb}.acts(ctx, mayDo)
+		return err
 	})
+	for i := range acts {
+		a := &acts[i]
+		a.job, a.lease = j.ID, deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce, Rollout: a.ID}
+	}
 	return acts, err
 }
 
@@ -239,139 +233,4 @@ func (c *Controller) switchAll(ctx context.Context, verb farm.Verb, acts []act) 
 		return acts[0].deployer.Restore(ctx, receipts)
 	}
 	return acts[0].deployer.Activate(ctx, receipts)
-}
-
-// applyAct records the answers and lets their rollouts decide again.
-func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished) error {
-	answers, _ := f.Result.Value.([]farm.Answer)
-	advance := map[string]bool{}
-	var ids []store.StepID
-	for _, a := range answers {
-		ids = append(ids, store.StepID{Rollout: a.Rollout, Target: a.Target})
-	}
-	rollouts, err := tx.RolloutsFor(ctx, f.Job.Farm, ids)
-	if err != nil {
-		return err
-	}
-	for i, a := range answers {
-		r, there := rollouts[ids[i]]
-		if !there {
-			return fmt.Errorf("step %s of rollout %s: %w", a.Target, a.Rollout, store.ErrNotFound)
-		}
-		if err := c.record(ctx, tx, r, rollout.Record(r, a, tx.Now()), a); err != nil {
-			return err
-		}
-		if advance[a.Rollout] {
-			continue
-		}
-		if advance[a.Rollout], err = decisive(ctx, tx, r, a); err != nil {
-			return err
-		}
-	}
-	for id, needed := range advance {
-		if !needed {
-			continue
-		}
-		if err := arm(ctx, tx, f.Job.Farm, "advance", id, tx.Now()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decisive reports that a rollout has something to decide after an answer. It has not
-// where all went well and others are awaited anyway: nothing goes live before
-// everything is staged, and where everything went live at once, only the last look
-// ends it. A thousand rollouts to many nodes would else decide nothing, many times.
-func decisive(ctx context.Context, tx *store.Tx, r farm.Rollout, a farm.Answer) (bool, error) {
-	if a.Error != "" || a.Do != farm.DoStage && a.Do != farm.DoVerify || r.Back != "" || r.Superseded {
-		return true, nil
-	}
-	doing, err := tx.DoingOf(ctx, r.Farm, r.ID)
-	if err != nil {
-		return true, err
-	}
-	if a.Do == farm.DoStage {
-		return doing[farm.DoStage] == 0, nil
-	}
-	return !allAtOnce(r, doing) || doing[farm.DoVerify]+doing[farm.DoActivate] == 0, nil
-}
-
-// allAtOnce reports that all of a rollout's steps go live together, and none is watched
-// for longer than until it is seen.
-func allAtOnce(r farm.Rollout, doing map[farm.Verb]int) bool {
-	steps := 0
-	for _, n := range doing {
-		steps += n
-	}
-	p := r.Policy
-	return len(r.Waves) == 1 && p.MaxParallel >= steps && p.Canary == (farm.Share{}) && p.Soak <= 0
-}
-
-// record writes the step that an answer changed, and tells of it.
-func (c *Controller) record(ctx context.Context, tx *store.Tx, was, is farm.Rollout, a farm.Answer) error {
-	before, after := step(was, a.Target), step(is, a.Target)
-	if before.Attempt != a.Attempt || before.Doing != a.Do {
-		return nil // from the past
-	}
-	if err := tx.PutStep(ctx, is.Farm, is.ID, after); err != nil {
-		return err
-	}
-	if len(a.Sights) > 0 {
-		if err := saw(ctx, tx, is.Farm, a.Target, a.Sights); err != nil {
-			return err
-		}
-	}
-	if a.Leave && (after.State == farm.Left || after.Leave == farm.Left) {
-		if err := c.keepForeign(ctx, tx, is.Farm, after); err != nil {
-			return err
-		}
-	}
-	if before.State == after.State {
-		return nil
-	}
-	return tell(ctx, tx, stepEvent(is, after, a))
-}
-
-func step(r farm.Rollout, target string) farm.Step {
-	for _, s := range r.Steps {
-		if s.Target == target {
-			return s
-		}
-	}
-	return farm.Step{}
-}
-
-func stepEvent(r farm.Rollout, s farm.Step, a farm.Answer) farm.Event {
-	node, _, _ := strings.Cut(s.Group, "/")
-	e := farm.Event{
-		Farm: r.Farm, Kind: "step." + string(s.State), Site: r.Site, Node: node, Target: s.Target,
-		Rollout: r.ID, Version: r.To.ID, Text: s.Target + " is " + string(s.State),
-	}
-	switch s.State {
-	case farm.Verified:
-		e.Text = fmt.Sprintf("%s serves the new certificate, seen in %d handshakes", s.Target, handshakes(a.Sights))
-	case farm.Failed:
-		e.Level, e.Text = farm.Warn, fmt.Sprintf("%s: %s fault: %s", s.Target, s.Fault, s.Error)
-	case farm.Absent:
-		e.Level, e.Text = farm.Warn, s.Target+" is silent everywhere: the others go on; it is brought up to date when it is back"
-	case farm.Stuck:
-		e.Level, e.Text = farm.Alarm, s.Target+" could not be put back: "+a.Error
-		e.Hint = "it is tried again by itself; look at the node"
-	case farm.Restored:
-		e.Text = s.Target + " is back to what it had"
-	case farm.Left:
-		e.Level, e.Text = farm.Warn, s.Target+" is left alone: "+s.Error
-		e.Hint = "`certfarm rollout approve " + r.Site + "` replaces it, `certfarm import " + r.Site + " …` makes it ours"
-	case farm.Gone:
-		e.Text = s.Target + " is left alone: " + s.Error
-	}
-	return e
-}
-
-func handshakes(sights []farm.Sight) (n int) {
-	for _, s := range sights {
-		n += s.Samples
-	}
-	return n
 }

@@ -274,16 +274,3 @@ func (c *Controller) nextLook(ctx context.Context, tx *store.Tx, r farm.Rollout)
 	again, err := c.lookAgain(ctx, tx, r.Farm)
 	return tx.Now().Add(again), err
 }
-
-// saw keeps what an act saw of a target.
-func saw(ctx context.Context, tx *store.Tx, farmName, target string, sights []farm.Sight) error {
-	p, err := tx.Place(ctx, farmName, target)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	p.Sights, p.Looked = sights, tx.Now()
-	return tx.PutPlace(ctx, p)
-}

@@ -24,6 +24,33 @@ func everHeld(ctx context.Context, tx *store.Tx, farmName, site string) ([]farm.
 	return append(own, before...), err
 }
 
+// everHeldBy is everHeld of many sites, by their names.
+func everHeldBy(ctx context.Context, tx *store.Tx, farmName string, sites []string) (map[string][]farm.Version, error) {
+	var wholes []string
+	for _, s := range sites {
+		if farm.WholeOf(s) == s {
+			wholes = append(wholes, s)
+		}
+	}
+	held, err := tx.VersionsOfSites(ctx, farmName, sites)
+	if err != nil {
+		return nil, err
+	}
+	before, err := tx.MembersVersions(ctx, farmName, wholes)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sites {
+		if farm.WholeOf(s) != s {
+			if before[s], err = heldBefore(ctx, tx, farmName, s); err != nil {
+				return nil, err
+			}
+		}
+		held[s] = append(held[s], before[s]...)
+	}
+	return held, nil
+}
+
 // versionOf is a version by its id, which is among the known or read.
 func versionOf(ctx context.Context, tx *store.Tx, farmName, id string, known []farm.Version) (farm.Version, error) {
 	if i := slices.IndexFunc(known, func(v farm.Version) bool { return v.ID == id }); i >= 0 {

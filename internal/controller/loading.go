@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -14,13 +15,103 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// loading reads acts of one verb, and what they share once.
+// loading reads acts of one verb, and what they share once. What many acts take is read
+// for all of them together.
 type loading struct {
-	c    *Controller
-	tx   *store.Tx
-	farm string
-	verb farm.Verb
-	had  map[string]string // roots, by issuer
+	c        *Controller
+	tx       *store.Tx
+	farm     string
+	verb     farm.Verb
+	had      map[string]string         // roots, by issuer
+	held     map[string][]farm.Version // that targets of a site may hold
+	versions map[string]farm.Version   // by id
+	keys     map[string][]byte         // that are sealed, by name
+	issuers  map[string]string         // by site
+}
+
+// acts loads what acting on steps takes.
+func (l loading) acts(ctx context.Context, doing []store.InFlight) (acts []act, err error) {
+	l.had = map[string]string{}
+	var fresh []store.InFlight // nothing else is read of those
+	for _, f := range doing {
+		if l.verb != farm.DoDiscard && (l.verb != farm.DoActivate || l.isStale(f)) {
+			fresh = append(fresh, f)
+		}
+	}
+	if l.verb == farm.DoStage || l.verb == farm.DoActivate {
+		err = l.readHeld(ctx, fresh)
+	} else {
+		err = l.readVersions(ctx, fresh)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range doing {
+		a, err := l.act(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		acts = append(acts, a)
+	}
+	return acts, nil
+}
+
+// isStale reports that what is live on a step's target was looked at so long ago that it
+// is looked at again before it is switched.
+func (l loading) isStale(f store.InFlight) bool { return l.c.Now().Sub(f.Steps[0].Staged) >= freshFor }
+
+// readHeld reads the versions that targets of the acts' sites may hold, and the keys of
+// those that are to be brought.
+func (l *loading) readHeld(ctx context.Context, doing []store.InFlight) (err error) {
+	sites, to := map[string]bool{}, map[string]bool{}
+	for _, f := range doing {
+		sites[f.Site], to[f.To.ID] = true, true
+	}
+	if l.held, err = everHeldBy(ctx, l.tx, l.farm, slices.Sorted(maps.Keys(sites))); err != nil {
+		return err
+	}
+	var imported, names []string
+	for _, s := range slices.Sorted(maps.Keys(l.held)) {
+		for _, v := range l.held[s] {
+			if !to[v.ID] {
+				continue
+			}
+			if v.Issuer == "" {
+				imported = append(imported, v.Site)
+			}
+			names = append(names, sealedNames(v)...)
+		}
+	}
+	if l.verb == farm.DoStage {
+		if l.keys, err = l.tx.SealedOf(ctx, l.farm, sealedKey, names); err != nil {
+			return err
+		}
+	}
+	l.issuers, err = l.tx.IssuersOf(ctx, l.farm, imported)
+	return err
+}
+
+// readVersions reads the versions that the acts are to bring, or to bring back.
+func (l *loading) readVersions(ctx context.Context, doing []store.InFlight) (err error) {
+	ids := map[string]bool{}
+	for _, f := range doing {
+		ids[f.To.ID] = true
+		for _, from := range f.Steps[0].From {
+			ids[from.ID] = ids[from.ID] || l.verb == farm.DoRestore
+		}
+	}
+	maps.DeleteFunc(ids, func(_ string, wanted bool) bool { return !wanted })
+	if l.versions, err = l.tx.VersionsOf(ctx, l.farm, slices.Sorted(maps.Keys(ids))); err != nil {
+		return err
+	}
+	var imported []string
+	for _, id := range slices.Sorted(maps.Keys(l.versions)) {
+		if v := l.versions[id]; v.Issuer == "" {
+			imported = append(imported, v.Site)
+		}
+	}
+	l.issuers, err = l.tx.IssuersOf(ctx, l.farm, imported)
+	return err
 }
 
 // act loads what acting on one step takes. What is only switched or taken away goes
@@ -31,27 +122,27 @@ func (l loading) act(ctx context.Context, f store.InFlight) (a act, err error) {
 	case farm.DoDiscard:
 		return a, nil
 	case farm.DoActivate:
-		if a.stale = l.c.Now().Sub(a.step.Staged) >= freshFor; a.stale {
-			err = l.versions(ctx, &a)
+		if a.stale = l.isStale(f); a.stale {
+			err = l.findHeld(ctx, &a)
 		}
 	case farm.DoStage:
-		err = l.versions(ctx, &a)
+		err = l.findHeld(ctx, &a)
 	default:
-		err = l.version(ctx, &a)
+		err = l.find(ctx, &a)
 	}
 	return a, err
 }
 
-// version reads what the act is to bring, and what was there before.
-func (l loading) version(ctx context.Context, a *act) (err error) {
-	if a.version, err = l.tx.Version(ctx, l.farm, a.To.ID); err != nil {
+// find finds what the act is to bring, and what was there before.
+func (l loading) find(ctx context.Context, a *act) (err error) {
+	if a.version, err = l.version(a.To.ID); err != nil {
 		return err
 	}
 	for _, f := range a.step.From {
 		if l.verb != farm.DoRestore {
 			break
 		}
-		v, err := l.tx.Version(ctx, l.farm, f.ID)
+		v, err := l.version(f.ID)
 		if err != nil {
 			return err
 		}
@@ -61,13 +152,18 @@ func (l loading) version(ctx context.Context, a *act) (err error) {
 	return err
 }
 
-// versions reads what the act is to bring, and what else is no stranger's.
-func (l loading) versions(ctx context.Context, a *act) error {
-	all, err := everHeld(ctx, l.tx, l.farm, a.Site)
-	if err != nil {
-		return err
+// version is one of those that were read.
+func (l loading) version(id string) (farm.Version, error) {
+	v, there := l.versions[id]
+	if !there {
+		return v, fmt.Errorf("version %s: %w", id, store.ErrNotFound)
 	}
-	for _, v := range all {
+	return v, nil
+}
+
+// findHeld finds what the act is to bring, and what else is no stranger's.
+func (l loading) findHeld(ctx context.Context, a *act) (err error) {
+	for _, v := range l.held[a.Site] {
 		a.kin.leaves = append(a.kin.leaves, v.Leaves...)
 		if v.ID == a.To.ID {
 			a.version = v
@@ -79,6 +175,7 @@ func (l loading) versions(ctx context.Context, a *act) error {
 	if a.version.ID == "" {
 		return fmt.Errorf("version %s of %s: %w", a.To.ID, a.Site, store.ErrNotFound)
 	}
+	a.keys = l.keys
 	if a.roots, err = l.rootsFor(ctx, a.version); err != nil {
 		return err
 	}
@@ -94,12 +191,9 @@ func (l loading) rootsFor(ctx context.Context, v farm.Version) (string, error) {
 	if v.Issuer != "" {
 		return l.rootsOf(ctx, v.Issuer)
 	}
-	issuer, err := l.tx.IssuerOf(ctx, l.farm, v.Site)
-	if errors.Is(err, store.ErrNotFound) {
+	issuer, there := l.issuers[v.Site]
+	if !there {
 		return "", nil
-	}
-	if err != nil {
-		return "", err
 	}
 	private, err := l.rootsOf(ctx, issuer)
 	return l.c.vouched.rootsOfImported(v, private), err

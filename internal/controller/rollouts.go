@@ -182,10 +182,8 @@ func leafOf(v farm.Version) string {
 // from now on, what is late, and what happens next.
 func (c *Controller) finish(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
 	forward := r.Outcome == farm.Done || r.Outcome == farm.DonePartly || r.Outcome == farm.Halted
-	for _, s := range r.Steps {
-		if err := c.finishStep(ctx, tx, r, s, forward); err != nil {
-			return err
-		}
+	if err := c.finishSteps(ctx, tx, r, forward); err != nil {
+		return err
 	}
 	if err := c.after(ctx, tx, r); err != nil {
 		return err
@@ -221,26 +219,41 @@ func wasEverywhere(ctx context.Context, tx *store.Tx, r farm.Rollout) error {
 	return tx.PutVersion(ctx, v)
 }
 
-// finishStep writes what one target should hold after the rollout.
-func (c *Controller) finishStep(ctx context.Context, tx *store.Tx, r farm.Rollout, s farm.Step, forward bool) error {
-	p, err := tx.Place(ctx, r.Farm, s.Target)
-	if err != nil {
-		return unlessGone(err)
+// finishSteps writes what the targets should hold after the rollout. Those that are gone
+// are left out.
+func (c *Controller) finishSteps(ctx context.Context, tx *store.Tx, r farm.Rollout, forward bool) error {
+	var targets []string
+	for _, s := range r.Steps {
+		targets = append(targets, s.Target)
 	}
-	was := p
-	c.settle(&p, r, s, forward, tx.Now())
-	if err := tx.PutPlace(ctx, p); err != nil {
+	before, err := tx.PlacesOf(ctx, r.Farm, targets)
+	if err != nil {
 		return err
 	}
-	if s.State == farm.Verified {
-		if err := tidyUp(ctx, tx, p); err != nil {
+	var after []farm.Place
+	for _, s := range r.Steps {
+		if p, there := before[s.Target]; there {
+			c.settle(&p, r, s, forward, tx.Now())
+			after = append(after, p)
+		}
+	}
+	if err := tx.PutPlaces(ctx, after); err != nil {
+		return err
+	}
+	for _, p := range after {
+		if step(r, p.Target.Name).State == farm.Verified {
+			if err := tidyUp(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		if forward {
+			continue // what is absent was told
+		}
+		if err := tellReach(ctx, tx, before[p.Target.Name], p); err != nil {
 			return err
 		}
 	}
-	if forward {
-		return nil // what is absent was told
-	}
-	return tellReach(ctx, tx, was, p)
+	return nil
 }
 
 // settle says what a target should hold after the rollout.

@@ -81,14 +81,19 @@ func (c *Controller) Node(ctx context.Context, farmName, name string) (n farm.No
 	return n, err
 }
 
-// bundles opens a version with its keys, but for those that are held on a node.
-func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle, error) {
+// bundles opens a version with its keys, but for those that are held on a node. They are
+// sealed, by name.
+func (c *Controller) bundles(v farm.Version, keys map[string][]byte) ([]farm.Bundle, error) {
 	var all []farm.Bundle
 	for _, l := range v.Leaves {
 		var key farm.Secret // none where the key is held on a node
 		if l.Key.Node == "" {
+			sealed, there := keys[l.Key.Sealed]
+			if !there {
+				return nil, fmt.Errorf("%s %s: %w", sealedKey, l.Key.Sealed, store.ErrNotFound)
+			}
 			var err error
-			if key, err = c.unseal(ctx, v.Farm, sealedKey, l.Key.Sealed); err != nil {
+			if key, err = c.keyring().Open(secret.RecordID(v.Farm, sealedKey, l.Key.Sealed), sealed); err != nil {
 				return nil, err
 			}
 		}
@@ -99,25 +104,37 @@ func (c *Controller) bundles(ctx context.Context, v farm.Version) ([]farm.Bundle
 	return all, nil
 }
 
+// sealedNames are the names of a version's keys, as they are sealed.
+func sealedNames(v farm.Version) (names []string) {
+	for _, l := range v.Leaves {
+		names = append(names, l.Key.Sealed)
+	}
+	return names
+}
+
 // bundle is one leaf of a site's versions with its key, by fingerprint.
 func (c *Controller) bundle(ctx context.Context, farmName, site, leaf string) (farm.Bundle, error) {
-	var versions []farm.Version
-	err := c.Store.View(ctx, func(tx *store.Tx) (err error) {
-		versions, err = everHeld(ctx, tx, farmName, site)
+	var all []farm.Bundle
+	var at int
+	err := c.Store.View(ctx, func(tx *store.Tx) error {
+		versions, err := everHeld(ctx, tx, farmName, site)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(versions, func(v farm.Version) bool { return slices.Contains(v.Fingerprints(), leaf) })
+		if i < 0 {
+			return fmt.Errorf("the key of %s is not here", farm.Short(leaf))
+		}
+		keys, err := tx.SealedOf(ctx, farmName, sealedKey, sealedNames(versions[i]))
+		if err != nil {
+			return err
+		}
+		at = slices.Index(versions[i].Fingerprints(), leaf)
+		all, err = c.bundles(versions[i], keys)
 		return err
 	})
 	if err != nil {
 		return farm.Bundle{}, err
 	}
-	for _, v := range versions {
-		if !slices.Contains(v.Fingerprints(), leaf) {
-			continue
-		}
-		all, err := c.bundles(ctx, v)
-		if err != nil {
-			return farm.Bundle{}, err
-		}
-		return all[slices.Index(v.Fingerprints(), leaf)], nil
-	}
-	return farm.Bundle{}, fmt.Errorf("the key of %s is not here", farm.Short(leaf))
+	return all[at], nil
 }

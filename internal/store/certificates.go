@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -64,6 +65,34 @@ func (t *Tx) Version(ctx context.Context, farmName, id string) (farm.Version, er
 func (t *Tx) Versions(ctx context.Context, farmName, site string) ([]farm.Version, error) {
 	return many[farm.Version](ctx, t, "versions of "+site,
 		`SELECT doc FROM versions WHERE farm = ? AND site = ? ORDER BY created DESC, id DESC`, farmName, site)
+}
+
+// VersionsOf returns some versions, by their ids. One that is not there is missing.
+func (t *Tx) VersionsOf(ctx context.Context, farmName string, ids []string) (map[string]farm.Version, error) {
+	all := make(map[string]farm.Version, len(ids))
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		v, err := scanned[farm.Version](scan)
+		all[v.ID] = v
+		return err
+	}, `SELECT doc FROM versions WHERE farm = ? AND id IN (`, `)`, []any{farmName}, ids)
+	if err != nil {
+		return nil, fmt.Errorf("%d versions: %w", len(ids), err)
+	}
+	return all, nil
+}
+
+// VersionsOfSites returns the versions of each of some sites, newest first.
+func (t *Tx) VersionsOfSites(ctx context.Context, farmName string, sites []string) (map[string][]farm.Version, error) {
+	all := make(map[string][]farm.Version, len(sites))
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		v, err := scanned[farm.Version](scan)
+		all[v.Site] = append(all[v.Site], v)
+		return err
+	}, `SELECT doc FROM versions WHERE farm = ? AND site IN (`, `) ORDER BY site, created DESC, id DESC`, []any{farmName}, sites)
+	if err != nil {
+		return nil, fmt.Errorf("versions of %d sites: %w", len(sites), err)
+	}
+	return all, nil
 }
 
 // RemoveVersion forgets a version.

@@ -387,10 +387,10 @@ func TestRollouts(t *testing.T) {
 		update(t, s, func(tx *store.Tx) error { return tx.PutRollout(ctx, r) })
 		r.Steps[2].Error = "no"
 		update(t, s, func(tx *store.Tx) error {
-			if err := tx.PutStep(ctx, "f", "ro1", farm.Step{Target: "nobody"}); !errors.Is(err, store.ErrNotFound) {
+			if err := tx.PutSteps(ctx, "f", []store.StepOf{{Rollout: "ro1", Step: farm.Step{Target: "nobody"}}}); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("a step of nobody: %v", err)
 			}
-			return tx.PutStep(ctx, "f", "ro1", r.Steps[2])
+			return tx.PutSteps(ctx, "f", []store.StepOf{{Rollout: "ro1", Step: r.Steps[2]}})
 		})
 		view(t, s, func(tx *store.Tx) error {
 			got, err := tx.Rollout(ctx, "f", "ro1")
@@ -498,8 +498,8 @@ func TestDecidingConcernsGroups(t *testing.T) {
 					t.Errorf("deciding beside %s: %v (%v), want %v", group, got, err, want)
 				}
 			}
-			doing, err := tx.DoingOf(ctx, "f", "ro1")
-			if want := (map[farm.Verb]int{"": 1, farm.DoVerify: 1}); !maps.Equal(doing, want) {
+			doing, err := tx.DoingOf(ctx, "f", []string{"ro1", "ro4"})
+			if want := (map[farm.Verb]int{"": 1, farm.DoVerify: 1}); len(doing) != 1 || !maps.Equal(doing["ro1"], want) {
 				t.Errorf("acts: %v, want %v", doing, want)
 			}
 			return err

@@ -9,7 +9,8 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 )
 
-// AddEvent writes a line of the journal. ID and At are filled if they are empty.
+// AddEvent writes a line of the journal, with others of the transaction. ID and At are
+// filled if they are empty.
 func (t *Tx) AddEvent(ctx context.Context, e farm.Event) error {
 	if e.At.IsZero() {
 		e.At = t.now
@@ -21,8 +22,20 @@ func (t *Tx) AddEvent(ctx context.Context, e farm.Event) error {
 	if err != nil {
 		return err
 	}
-	return t.put(ctx, "save event "+e.Kind, `INSERT INTO events (farm, id, at, site, rollout, kind, level, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (farm, id) DO NOTHING`, e.Farm, e.ID, micros(e.At), e.Site, e.Rollout, e.Kind, string(e.Level), doc)
+	t.events = append(t.events, []any{e.Farm, e.ID, micros(e.At), e.Site, e.Rollout, e.Kind, string(e.Level), doc})
+	return nil
+}
+
+// flush writes the lines of the journal that were added.
+func (t *Tx) flush(ctx context.Context) error {
+	rows := t.events
+	t.events = nil
+	_, err := t.putRows(ctx, `INSERT INTO events (farm, id, at, site, rollout, kind, level, doc) VALUES `, "(?, ?, ?, ?, ?, ?, ?, ?)",
+		` ON CONFLICT (farm, id) DO NOTHING`, rows)
+	if err != nil {
+		return fmt.Errorf("save %d events: %w", len(rows), err)
+	}
+	return nil
 }
 
 // An EventQuery says which events are wanted; what is empty is any.
@@ -43,6 +56,9 @@ type EventQuery struct {
 // quite the time when they can be seen: who follows the journal reads some
 // seconds again and drops the ids that it knows.
 func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.Event, error) {
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
 	w := where{}
 	w.is("farm = ?", farmName)
 	w.any("site = ?", q.Site)
@@ -69,6 +85,9 @@ func (t *Tx) Events(ctx context.Context, farmName string, q EventQuery) ([]farm.
 // known, and those between them that are, of which it has no more than ID and At: who
 // follows the journal reads the last of it again and again. They are oldest first.
 func (t *Tx) EventsSince(ctx context.Context, farmName, after string, known []string, limit int) ([]farm.Event, error) {
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
 	had := make(map[string]bool, len(known))
 	for _, id := range known {
 		had[id] = true
@@ -112,6 +131,9 @@ func (t *Tx) EventsSince(ctx context.Context, farmName, after string, known []st
 // steps (but the newest of each site), and lanes that nobody used. Versions, keys
 // and revisions are kept.
 func (t *Tx) Expire(ctx context.Context, before time.Time) error {
+	if err := t.flush(ctx); err != nil {
+		return err
+	}
 	at := micros(before)
 	ended := []any{at, string(farm.OrderDone), string(farm.OrderFailed)}
 	for _, s := range []struct {

@@ -236,6 +236,24 @@ func (t *Tx) IssuerOf(ctx context.Context, farmName, site string) (issuer string
 	return issuer, nil
 }
 
+// IssuersOf is IssuerOf for many sites, by their names. A site that is not there is
+// missing.
+func (t *Tx) IssuersOf(ctx context.Context, farmName string, sites []string) (map[string]string, error) {
+	all := make(map[string]string, len(sites))
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		var name, doc string
+		err := scan(&name, &doc)
+		if err == nil {
+			all[name], err = field(doc, "issuer")
+		}
+		return err
+	}, `SELECT name, doc FROM sites WHERE farm = ? AND name IN (`, `)`, []any{farmName}, sites)
+	if err != nil {
+		return nil, fmt.Errorf("issuers of %d sites: %w", len(sites), err)
+	}
+	return all, nil
+}
+
 // field is a text in a document, read no further than to there; empty: it has none.
 func field(doc, name string) (text string, err error) {
 	d := json.NewDecoder(strings.NewReader(doc))
@@ -294,15 +312,24 @@ func (t *Tx) Issuers(ctx context.Context, farmName string) ([]farm.Issuer, error
 // Word returns a setting of the running system, such as "freeze", or nothing if
 // it is not set.
 func (t *Tx) Word(ctx context.Context, farmName, name string) (value string, err error) {
+	key := [2]string{farmName, name}
+	if value, known := t.words[key]; known {
+		return value, nil // a transaction sees one state, and what it wrote
+	}
 	err = t.row(ctx, `SELECT value FROM words WHERE farm = ? AND name = ?`, farmName, name).Scan(&value)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read word %s: %w", name, err)
 	}
+	if t.words == nil {
+		t.words = map[[2]string]string{}
+	}
+	t.words[key] = value
 	return value, nil
 }
 
 // SetWord sets a setting of the running system; an empty value takes it away.
 func (t *Tx) SetWord(ctx context.Context, farmName, name, value string) error {
+	delete(t.words, [2]string{farmName, name})
 	if value == "" {
 		return t.put(ctx, "remove word "+name, `DELETE FROM words WHERE farm = ? AND name = ?`, farmName, name)
 	}

@@ -45,6 +45,32 @@ func (t *Tx) MemberVersions(ctx context.Context, farmName, whole string) ([]farm
 		`SELECT doc FROM versions WHERE farm = ? AND site > ? AND site < ? ORDER BY created DESC, id DESC`, farmName, after, before)
 }
 
+// MembersVersions is MemberVersions of many sites, by their names.
+func (t *Tx) MembersVersions(ctx context.Context, farmName string, wholes []string) (map[string][]farm.Version, error) {
+	all := map[string][]farm.Version{}
+	for list, part := range inParts(wholes, "(?, ?, ?)") {
+		var args []any
+		for _, whole := range part {
+			after, before := between(whole)
+			args = append(args, whole, after, before)
+		}
+		err := t.eachOf(ctx, true, func(scan func(...any) error) error {
+			var whole, doc string
+			if err := scan(&whole, &doc); err != nil {
+				return err
+			}
+			v, err := decode[farm.Version](doc)
+			all[whole] = append(all[whole], v)
+			return err
+		}, `SELECT v.column1, d.doc FROM (VALUES `+list+`) AS v CROSS JOIN versions d
+			WHERE d.farm = ? AND d.site > v.column2 AND d.site < v.column3 ORDER BY v.column1, d.created DESC, d.id DESC`, append(args, farmName))
+		if err != nil {
+			return nil, fmt.Errorf("versions of the members of %d sites: %w", len(part), err)
+		}
+	}
+	return all, nil
+}
+
 // MembersIssued says when each of a site's members got its newest version.
 func (t *Tx) MembersIssued(ctx context.Context, farmName, whole string) (map[string]time.Time, error) {
 	after, before := between(whole)

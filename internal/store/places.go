@@ -74,6 +74,21 @@ func (t *Tx) Places(ctx context.Context, farmName, site string) ([]farm.Place, e
 	return many[farm.Place](ctx, t, "targets of "+site, `SELECT doc FROM places WHERE farm = ? AND site = ? ORDER BY target`, farmName, site)
 }
 
+// PlacesOf returns the places of targets, by their names. One that is not there is
+// missing.
+func (t *Tx) PlacesOf(ctx context.Context, farmName string, targets []string) (map[string]farm.Place, error) {
+	all := make(map[string]farm.Place, len(targets))
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		p, err := scanned[farm.Place](scan)
+		all[p.Target.Name] = p
+		return err
+	}, `SELECT doc FROM places WHERE farm = ? AND target IN (`, `)`, []any{farmName}, targets)
+	if err != nil {
+		return nil, fmt.Errorf("%d targets: %w", len(targets), err)
+	}
+	return all, nil
+}
+
 // PlacesAfter returns up to limit places (0: all) of targets whose names come after the
 // given one, in the order of names; an empty site is all of them.
 func (t *Tx) PlacesAfter(ctx context.Context, farmName, site, after string, limit int) ([]farm.Place, error) {
@@ -86,19 +101,32 @@ func (t *Tx) PlacesAfter(ctx context.Context, farmName, site, after string, limi
 
 // PutPlace keeps what is known of a target.
 func (t *Tx) PutPlace(ctx context.Context, p farm.Place) error {
-	_, sum, err := document(p.Target)
-	if err != nil {
-		return err
+	return t.PutPlaces(ctx, []farm.Place{p})
+}
+
+// PutPlaces keeps what is known of targets, each of which is named once.
+func (t *Tx) PutPlaces(ctx context.Context, places []farm.Place) error {
+	var rows [][]any
+	for _, p := range places {
+		_, sum, err := document(p.Target)
+		if err != nil {
+			return err
+		}
+		doc, _, err := document(p)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{
+			p.Farm, p.Target.Name, p.Target.Site, flag(p.Released), sum, doc, p.Target.Node, p.Target.Kind, string(p.Standing()), p.Serves(), micros(p.Looked),
+		})
 	}
-	doc, _, err := document(p)
+	_, err := t.putRows(ctx, `INSERT INTO places (farm, target, site, released, sum, doc, node, kind, standing, served, looked) VALUES `, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		` ON CONFLICT (farm, target) DO UPDATE SET site = excluded.site, released = excluded.released, sum = excluded.sum, doc = excluded.doc,
+		node = excluded.node, kind = excluded.kind, standing = excluded.standing, served = excluded.served, looked = excluded.looked`, rows)
 	if err != nil {
-		return err
+		return fmt.Errorf("save %d targets: %w", len(rows), err)
 	}
-	return t.put(ctx, "save target "+p.Target.Name, `INSERT INTO places (farm, target, site, released, sum, doc, node, kind, standing, served, looked)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (farm, target) DO UPDATE SET site = excluded.site, released = excluded.released, sum = excluded.sum, doc = excluded.doc,
-		node = excluded.node, kind = excluded.kind, standing = excluded.standing, served = excluded.served, looked = excluded.looked`,
-		p.Farm, p.Target.Name, p.Target.Site, flag(p.Released), sum, doc, p.Target.Node, p.Target.Kind, string(p.Standing()), p.Serves(), micros(p.Looked))
+	return nil
 }
 
 // RemovePlace forgets a target.

@@ -8,7 +8,8 @@ import (
 )
 
 // maxPrepared bounds the statements that are kept ready, and maxParameters which
-// of them: a list of rows has as many texts as lengths, and is parsed each time.
+// of them: a list of rows has as many texts as lengths, and is parsed each time,
+// unless it was cut into lists of few lengths; see inParts.
 const (
 	maxPrepared   = 256
 	maxParameters = 20
@@ -28,12 +29,13 @@ type prepared struct {
 
 func newPrepared(db *sql.DB) *prepared { return &prepared{db: db, ready: map[string]*sql.Stmt{}} }
 
-// find returns the statement of a text; nil: it is not ready, and may be later.
-func (p *prepared) find(query string) *sql.Stmt {
+// find returns the statement of a text; nil: it is not ready, and may be later. Kept
+// ones are kept ready however many parameters they have.
+func (p *prepared) find(query string, kept bool) *sql.Stmt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, known := p.ready[query]
-	if !known && len(p.ready) < maxPrepared && strings.Count(query, "?") <= maxParameters {
+	if !known && len(p.ready) < maxPrepared && (kept || strings.Count(query, "?") <= maxParameters) {
 		p.ready[query] = nil
 		p.wanted = append(p.wanted, query)
 	}
@@ -60,11 +62,11 @@ func (p *prepared) prepare(ctx context.Context) {
 }
 
 // stmt returns the statement of a text for this transaction; nil: it is not ready.
-func (t *Tx) stmt(ctx context.Context, query string) *sql.Stmt {
+func (t *Tx) stmt(ctx context.Context, query string, kept bool) *sql.Stmt {
 	if t.s.postgres {
 		return nil
 	}
-	s := t.prepared.find(query)
+	s := t.prepared.find(query, kept)
 	if s == nil {
 		return nil
 	}

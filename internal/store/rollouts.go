@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -23,6 +22,7 @@ func (t *Tx) PutRollout(ctx context.Context, r farm.Rollout) error {
 	if err != nil {
 		return fmt.Errorf("read steps of rollout %s: %w", r.ID, err)
 	}
+	var changed [][]any
 	for i, s := range r.Steps {
 		doc, sum, err := document(s)
 		if err != nil {
@@ -30,12 +30,15 @@ func (t *Tx) PutRollout(ctx context.Context, r farm.Rollout) error {
 		}
 		same := had[s.Target] == sum
 		delete(had, s.Target)
-		if same {
-			continue
+		if !same {
+			changed = append(changed, []any{r.Farm, r.ID, s.Target, int64(i), s.Group, string(s.Doing), s.Attempt, sum, doc})
 		}
-		if err := t.putStep(ctx, r.Farm, r.ID, int64(i), s, doc, sum); err != nil {
-			return err
-		}
+	}
+	_, err = t.putRows(ctx, `INSERT INTO steps (farm, rollout, target, position, grp, doing, attempt, sum, doc) VALUES `, "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		` ON CONFLICT (farm, rollout, target) DO UPDATE SET position = excluded.position, grp = excluded.grp, doing = excluded.doing,
+			attempt = excluded.attempt, sum = excluded.sum, doc = excluded.doc`, changed)
+	if err != nil {
+		return fmt.Errorf("save steps of rollout %s: %w", r.ID, err)
 	}
 	for target := range had {
 		err := t.put(ctx, "remove step "+target, `DELETE FROM steps WHERE farm = ? AND rollout = ? AND target = ?`, r.Farm, r.ID, target)
@@ -62,29 +65,33 @@ func (t *Tx) putHead(ctx context.Context, r farm.Rollout) error {
 		r.Farm, r.ID, r.Site, flag(r.Outcome == farm.Running), micros(r.Created), micros(r.Ended), doc)
 }
 
-// PutStep keeps one step of a rollout that has it already, or else returns
-// ErrNotFound.
-func (t *Tx) PutStep(ctx context.Context, farmName, rollout string, s farm.Step) error {
-	doc, sum, err := document(s)
-	if err != nil {
-		return err
+// A StepOf is a step of a rollout.
+type StepOf struct {
+	Rollout string
+	farm.Step
+}
+
+// PutSteps keeps steps of rollouts that have them already, or else returns ErrNotFound.
+// Each is named once.
+func (t *Tx) PutSteps(ctx context.Context, farmName string, steps []StepOf) error {
+	var rows [][]any
+	for _, s := range steps {
+		doc, sum, err := document(s.Step)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{s.Rollout, s.Target, s.Group, string(s.Doing), s.Attempt, sum, doc})
 	}
-	n, err := t.exec(ctx, `UPDATE steps SET grp = ?, doing = ?, attempt = ?, sum = ?, doc = ? WHERE farm = ? AND rollout = ? AND target = ?`,
-		s.Group, string(s.Doing), s.Attempt, sum, doc, farmName, rollout, s.Target)
-	if err == nil && n == 0 {
+	n, err := t.putRows(ctx, `UPDATE steps SET grp = v.column3, doing = v.column4, attempt = v.column5, sum = v.column6, doc = v.column7
+		FROM (VALUES `, "(?, ?, ?, ?, CAST(? AS BIGINT), ?, ?)", `) AS v
+		WHERE steps.rollout = v.column1 AND steps.target = v.column2 AND steps.farm = ?`, rows, farmName)
+	if err == nil && n < int64(len(rows)) {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return fmt.Errorf("save step %s of rollout %s: %w", s.Target, rollout, err)
+		return fmt.Errorf("save %d steps: %w", len(rows), err)
 	}
 	return nil
-}
-
-func (t *Tx) putStep(ctx context.Context, farmName, rollout string, position int64, s farm.Step, doc, sum string) error {
-	return t.put(ctx, "save step "+s.Target, `INSERT INTO steps (farm, rollout, target, position, grp, doing, attempt, sum, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (farm, rollout, target) DO UPDATE SET position = excluded.position, grp = excluded.grp, doing = excluded.doing,
-			attempt = excluded.attempt, sum = excluded.sum, doc = excluded.doc`,
-		farmName, rollout, s.Target, position, s.Group, string(s.Doing), s.Attempt, sum, doc)
 }
 
 // Rollout returns one rollout with its steps, or ErrNotFound.
@@ -95,19 +102,6 @@ func (t *Tx) Rollout(ctx context.Context, farmName, id string) (farm.Rollout, er
 	}
 	r.Steps, err = many[farm.Step](ctx, t, "steps of rollout "+id,
 		`SELECT doc FROM steps WHERE farm = ? AND rollout = ? ORDER BY position`, farmName, id)
-	return r, err
-}
-
-// RolloutFor returns a rollout with the step of one target and no other, or
-// ErrNotFound. It is for an act on that target and its answer: what they cost does
-// not grow with the number of targets.
-func (t *Tx) RolloutFor(ctx context.Context, farmName, id, target string) (farm.Rollout, error) {
-	r, err := one[farm.Rollout](ctx, t, "rollout "+id, `SELECT doc FROM rollouts WHERE farm = ? AND id = ?`, farmName, id)
-	if err != nil {
-		return r, err
-	}
-	s, err := t.Step(ctx, farmName, id, target)
-	r.Steps = []farm.Step{s}
 	return r, err
 }
 
@@ -164,17 +158,18 @@ func withStep(head, step string) (farm.Rollout, error) {
 // A StepID names a step of a rollout.
 type StepID struct{ Rollout, Target string }
 
-// RolloutsFor is RolloutFor of many, by their ids, in one go. One that is not there is
-// missing.
+// RolloutsFor returns rollouts, each with the step of one target and no other, in one go.
+// One that is not there is missing. It is for acts on targets and their answers: what
+// they cost does not grow with the number of a rollout's targets.
 func (t *Tx) RolloutsFor(ctx context.Context, farmName string, ids []StepID) (map[StepID]farm.Rollout, error) {
 	all := make(map[StepID]farm.Rollout, len(ids))
-	for part := range slices.Chunk(ids, maxRows) {
+	for list, part := range inParts(ids, "(?, ?)") {
 		var args []any
 		for _, id := range part {
 			args = append(args, id.Rollout, id.Target)
 		}
 		// CROSS JOIN keeps SQLite from going through the whole farm for each.
-		err := t.each(ctx, func(scan func(...any) error) error {
+		err := t.eachOf(ctx, true, func(scan func(...any) error) error {
 			var id StepID
 			var head, step string
 			err := scan(&id.Rollout, &id.Target, &head, &step)
@@ -182,8 +177,8 @@ func (t *Tx) RolloutsFor(ctx context.Context, farmName string, ids []StepID) (ma
 				all[id], err = withStep(head, step)
 			}
 			return err
-		}, `SELECT s.rollout, s.target, r.doc, s.doc FROM (VALUES `+values(len(part), "(?, ?)")+`) AS v CROSS JOIN rollouts r CROSS JOIN steps s
-			WHERE r.farm = ? AND r.id = v.column1 AND s.farm = r.farm AND s.rollout = v.column1 AND s.target = v.column2`, append(args, farmName)...)
+		}, `SELECT s.rollout, s.target, r.doc, s.doc FROM (VALUES `+list+`) AS v CROSS JOIN rollouts r CROSS JOIN steps s
+			WHERE r.farm = ? AND r.id = v.column1 AND s.farm = r.farm AND s.rollout = v.column1 AND s.target = v.column2`, append(args, farmName))
 		if err != nil {
 			return nil, fmt.Errorf("rollouts of %d answers: %w", len(part), err)
 		}
@@ -276,18 +271,21 @@ func (t *Tx) Doing(ctx context.Context, farmName, group string, do farm.Verb, li
 	return all, nil
 }
 
-// DoingOf counts the steps of a rollout by the act in flight; those with none are
-// under the empty verb.
-func (t *Tx) DoingOf(ctx context.Context, farmName, rollout string) (map[farm.Verb]int, error) {
-	all := map[farm.Verb]int{}
-	err := t.each(ctx, func(scan func(...any) error) error {
-		var do, target string
-		err := scan(&do, &target)
-		all[farm.Verb(do)]++
+// DoingOf counts the steps of each of some rollouts by the act in flight; those with none
+// are under the empty verb.
+func (t *Tx) DoingOf(ctx context.Context, farmName string, rollouts []string) (map[string]map[farm.Verb]int, error) {
+	all := map[string]map[farm.Verb]int{}
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		var rollout, do, target string
+		err := scan(&rollout, &do, &target)
+		if all[rollout] == nil {
+			all[rollout] = map[farm.Verb]int{}
+		}
+		all[rollout][farm.Verb(do)]++
 		return err
-	}, `SELECT doing, target FROM steps WHERE farm = ? AND rollout = ?`, farmName, rollout) // without target SQLite takes an index that has the rest, and goes through the whole farm
+	}, `SELECT rollout, doing, target FROM steps WHERE farm = ? AND rollout IN (`, `)`, []any{farmName}, rollouts) // without target SQLite takes an index that has the rest, and goes through the whole farm
 	if err != nil {
-		return nil, fmt.Errorf("acts of rollout %s: %w", rollout, err)
+		return nil, fmt.Errorf("acts of %d rollouts: %w", len(rollouts), err)
 	}
 	return all, nil
 }

@@ -47,6 +47,23 @@ func (t *Tx) Sealed(ctx context.Context, farmName, kind, name string) ([]byte, e
 	return b, nil
 }
 
+// SealedOf is Sealed for many names. One that is not there is missing.
+func (t *Tx) SealedOf(ctx context.Context, farmName, kind string, names []string) (map[string][]byte, error) {
+	all := make(map[string][]byte, len(names))
+	err := t.eachIn(ctx, func(scan func(...any) error) error {
+		var name, text string
+		err := scan(&name, &text)
+		if err == nil {
+			all[name], err = base64.StdEncoding.DecodeString(text)
+		}
+		return err
+	}, `SELECT name, sealed FROM sealed WHERE farm = ? AND kind = ? AND name IN (`, `)`, []any{farmName, kind}, names)
+	if err != nil {
+		return nil, fmt.Errorf("%d sealed of kind %s: %w", len(names), kind, err)
+	}
+	return all, nil
+}
+
 // SealedNames lists what is kept of a kind, by name.
 func (t *Tx) SealedNames(ctx context.Context, farmName, kind string) ([]SealedInfo, error) {
 	return t.SealedAfter(ctx, farmName, kind, "", 0)

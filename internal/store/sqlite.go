@@ -64,11 +64,16 @@ func (s *Store) inherit(ctx context.Context) error {
 }
 
 // handle opens the file. synchronous=FULL syncs every commit to the disk: a
-// certificate's key that was said to be kept survives a power cut.
+// certificate's key that was said to be kept survives a power cut. The writer keeps up
+// to 16 MB of pages, since a thousand rollouts come back to the same ones again and
+// again; a reader begins anew after each commit. Pages go from the log to the file at
+// 16 MB of log and not at 4, most of them once and not four times. What undoes a single
+// statement for many rows is kept in memory: it is nothing that a crash would ask for.
 func handle(path, lock string, reads bool) (*sql.DB, error) {
 	q := url.Values{
 		"_txlock": {lock},
-		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)"},
+		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)",
+			"cache_size(-16384)", "wal_autocheckpoint(4096)", "temp_store(MEMORY)"},
 	}
 	if reads {
 		q["_pragma"] = append(q["_pragma"][:1], "query_only(1)")

@@ -221,6 +221,9 @@ func (s *Store) once(ctx context.Context, level sql.IsolationLevel, f func(*Tx) 
 	if err := f(tx); err != nil {
 		return w, err
 	}
+	if err := tx.flush(ctx); err != nil {
+		return w, err
+	}
 	if err := tx.tx.Commit(); err != nil {
 		return w, fmt.Errorf("commit: %w", err)
 	}

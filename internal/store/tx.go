@@ -28,6 +28,9 @@ type Tx struct {
 	enqueued map[farm.Job]int64 // jobs without what a claim fills in, and when they run: to say it again changes nothing
 
 	prepared *prepared // of the handle that it runs on
+
+	words  map[[2]string]string // that were read, by farm and name
+	events [][]any              // that are written before they are read, or with the commit
 }
 
 // Now is the time of the transaction, the same throughout, in UTC, to the
@@ -52,10 +55,15 @@ func (t *Tx) clock(ctx context.Context) (time.Time, error) {
 }
 
 func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return t.run(ctx, false, query, args)
+}
+
+// run is exec; a kept statement is kept ready however many parameters it has.
+func (t *Tx) run(ctx context.Context, kept bool, query string, args []any) (int64, error) {
 	query, args = t.in(query), clean(args)
 	var res sql.Result
 	var err error
-	if s := t.stmt(ctx, query); s != nil {
+	if s := t.stmt(ctx, query, kept); s != nil {
 		res, err = s.ExecContext(ctx, args...)
 	} else {
 		res, err = t.tx.ExecContext(ctx, query, args...)
@@ -76,7 +84,7 @@ func (t *Tx) put(ctx context.Context, what, query string, args ...any) error {
 
 func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
 	query, args = t.in(query), clean(args)
-	if s := t.stmt(ctx, query); s != nil {
+	if s := t.stmt(ctx, query, false); s != nil {
 		return s.QueryRowContext(ctx, args...)
 	}
 	return t.tx.QueryRowContext(ctx, query, args...)
@@ -85,7 +93,12 @@ func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
 // each calls f for every row of a query. f must not use the transaction, which
 // is busy with the query.
 func (t *Tx) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := t.query(ctx, t.in(query), clean(args))
+	return t.eachOf(ctx, false, f, query, args)
+}
+
+// eachOf is each; a kept statement is kept ready however many parameters it has.
+func (t *Tx) eachOf(ctx context.Context, kept bool, f func(scan func(...any) error) error, query string, args []any) error {
+	rows, err := t.query(ctx, kept, t.in(query), clean(args))
 	if err != nil {
 		return err
 	}
@@ -98,8 +111,8 @@ func (t *Tx) each(ctx context.Context, f func(scan func(...any) error) error, qu
 	return rows.Err()
 }
 
-func (t *Tx) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	if s := t.stmt(ctx, query); s != nil {
+func (t *Tx) query(ctx context.Context, kept bool, query string, args []any) (*sql.Rows, error) {
+	if s := t.stmt(ctx, query, kept); s != nil {
 		return s.QueryContext(ctx, args...)
 	}
 	return t.tx.QueryContext(ctx, query, args...)
@@ -198,6 +211,15 @@ func decode[T any](doc string) (T, error) {
 	return v, nil
 }
 
+// scanned decodes the document of a row.
+func scanned[T any](scan func(...any) error) (v T, err error) {
+	var doc string
+	if err := scan(&doc); err != nil {
+		return v, err
+	}
+	return decode[T](doc)
+}
+
 // one decodes the document that a query finds; what names it in the error.
 func one[T any](ctx context.Context, t *Tx, what, query string, args ...any) (T, error) {
 	var doc string
@@ -220,11 +242,7 @@ func one[T any](ctx context.Context, t *Tx, what, query string, args ...any) (T,
 func many[T any](ctx context.Context, t *Tx, what, query string, args ...any) ([]T, error) {
 	var all []T
 	err := t.each(ctx, func(scan func(...any) error) error {
-		var doc string
-		if err := scan(&doc); err != nil {
-			return err
-		}
-		v, err := decode[T](doc)
+		v, err := scanned[T](scan)
 		all = append(all, v)
 		return err
 	}, query, args...)
