@@ -81,6 +81,8 @@ type OptionError interface {
 type Parsed struct {
 	Farm    farm.Farm
 	Secrets []Mention // the sealed secrets that the farm names, by name
+	Tally   *Tally    // what a later text can be held against; nil: its whole text must be read, too
+	met     map[string]bool
 }
 
 // A Mention is the first place where farm.yaml names a secret.
@@ -108,7 +110,12 @@ func (p Parsed) Missing(have func(secret string) bool) Mistakes {
 // Parse reads farm.yaml; file is its name, for the mistakes. An error is always
 // of type Mistakes.
 func Parse(text []byte, file string, v Vocabulary) (Parsed, error) {
-	text = lines(text)
+	return parse(lines(text), file, v, false)
+}
+
+// parse reads a text whose lines end in \n; of a part, it is not known whether sites
+// that the farm's own words ask for are in the rest.
+func parse(text []byte, file string, v Vocabulary, part bool) (Parsed, error) {
 	r := newReader(file, text, v.InlineSecrets)
 	root := r.tree(text)
 	if root == nil {
@@ -116,12 +123,17 @@ func Parse(text []byte, file string, v Vocabulary) (Parsed, error) {
 	}
 	var f farmFile
 	r.read(root, &f)
+	c := &resolver{reader: r, words: v, file: &f, part: part, met: map[string]bool{}}
 	var whole farm.Farm
 	if !r.full {
-		whole = (&resolver{reader: r, words: v, file: &f}).resolve()
+		whole = c.resolve()
 	}
 	if ms := r.found(); len(ms) > 0 {
 		return Parsed{}, ms
 	}
-	return Parsed{Farm: whole, Secrets: r.mentions()}, nil
+	p := Parsed{Farm: whole, Secrets: r.mentions(), met: c.met}
+	if pieces, ok := cutUp(text); ok && pieces.agrees(root) {
+		p.Tally = c.tally(p.Secrets)
+	}
+	return p, nil
 }

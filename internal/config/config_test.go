@@ -143,7 +143,7 @@ func golden(t *testing.T, input, got string) {
 	}
 }
 
-func inputs(t *testing.T, folder string) []string {
+func inputs(t testing.TB, folder string) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join("testdata", folder, "*.yaml"))
 	if err != nil || len(all) == 0 {

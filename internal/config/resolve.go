@@ -22,8 +22,11 @@ type resolver struct {
 	nodes   map[string]farm.Node
 	labeled map[label][]string // names of nodes, in order
 	held    map[physical]string
+	taken   []uint64 // digests of what targets have to themselves, for the tally
 	targets int
-	base    draft // the farm's policy over the defaults
+	base    draft           // the farm's policy over the defaults
+	part    bool            // the text has only some of the sites
+	met     map[string]bool // what the farm's own words ask of its sites, and some site has
 }
 
 type label struct{ name, value string }
@@ -56,6 +59,15 @@ func (c *resolver) resolve() farm.Farm {
 	c.usedWaves()
 	c.notifications()
 	return c.whole
+}
+
+// anySite notes that some site has what the farm's own words ask for. In a part of the
+// farm, a site of the rest may have it.
+func (c *resolver) anySite(what string, some bool) bool {
+	if some {
+		c.met[what] = true
+	}
+	return some || c.part
 }
 
 // checkName notes a name that is none.

@@ -82,12 +82,12 @@ func (c *resolver) route(w route, receivers map[string]receiver) farm.Route {
 		}
 	}
 	for i, name := range w.Sites {
-		if _, ok := c.file.Sites[name]; !ok {
+		if _, ok := c.file.Sites[name]; !c.anySite("site "+name, ok) {
 			c.say(w.at.field("sites").item(i), "there is no site "+quote(name), didYouMean(name, slices.Collect(maps.Keys(c.file.Sites))))
 		}
 	}
 	for i, tag := range w.Tags {
-		if !slices.ContainsFunc(c.whole.Sites, func(s farm.Site) bool { return slices.Contains(s.Tags, tag) }) {
+		if !c.anySite("tag "+tag, slices.ContainsFunc(c.whole.Sites, func(s farm.Site) bool { return slices.Contains(s.Tags, tag) })) {
 			c.say(w.at.field("tags").item(i), "no site has the tag "+quote(tag), "")
 		}
 	}

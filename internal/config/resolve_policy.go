@@ -53,7 +53,7 @@ func (c *resolver) usedWaves() {
 		return
 	}
 	for _, v := range c.file.Policy.Waves {
-		if !slices.ContainsFunc(c.whole.Sites, func(s farm.Site) bool { return hasTarget(v.Match, s.Targets) }) {
+		if !c.anySite("wave "+v.Name, slices.ContainsFunc(c.whole.Sites, func(s farm.Site) bool { return hasTarget(v.Match, s.Targets) })) {
 			c.say(v.at.field("match"), "no target of any site is on a node with "+written(v.Match), "take the wave out, or give it the labels of nodes that have targets")
 		}
 	}

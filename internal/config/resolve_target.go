@@ -171,7 +171,9 @@ func (c *resolver) hold(w target, t *farm.Target, n farm.Node, facts checked) bo
 	}
 	for _, place := range facts.places {
 		c.held[physical{machine(n), place}] = t.Name
+		c.taken = append(c.taken, digest("place", machine(n), place))
 	}
+	c.taken = append(c.taken, digest("identity", t.Identity))
 	return true
 }
 

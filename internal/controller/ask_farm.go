@@ -18,16 +18,6 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// A Plan is what applying a farm.yaml would change, against a stored revision.
-type Plan struct {
-	Farm     string        `json:"farm"`
-	Revision int64         `json:"revision" doc:"the stored revision that the plan was made against; 0: none"`
-	Changes  []plan.Change `json:"changes"`
-	Released []string      `json:"released,omitempty" doc:"targets gone from farm.yaml: left alone until retired"`
-	PerNode  []PerNode     `json:"per_node,omitempty" doc:"what the first certificates of nodes with keys of their own take"`
-	Warnings []PlanWarning `json:"warnings,omitempty" doc:"what can be applied, and will lead to trouble"`
-}
-
 // Vocabulary is what a farm.yaml may say of kinds and ways to validate.
 func (c *Controller) Vocabulary() config.Vocabulary { return Vocabulary(c.Kinds, c.InPlace) }
 
@@ -82,65 +72,10 @@ func (c *Controller) Parse(text []byte, file string) (config.Parsed, error) {
 	return config.Parse(text, file, c.Vocabulary())
 }
 
-// Plan says what applying a farm.yaml would change. Its error is of type
-// config.Mistakes where the text is at fault.
-func (c *Controller) Plan(ctx context.Context, text []byte, file string) (Plan, error) {
-	parsed, err := c.Parse(text, file)
-	if err != nil {
-		return Plan{}, err
-	}
-	var p Plan
-	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		if ms, err := missingSecrets(ctx, tx, parsed); err != nil || len(ms) > 0 {
-			return errors.Join(err, orNil(ms))
-		}
-		p, err = planned(ctx, tx, parsed.Farm)
-		return err
-	})
-	return p, err
-}
-
-func orNil(ms config.Mistakes) error {
-	if len(ms) == 0 {
-		return nil
-	}
-	return ms
-}
-
-func missingSecrets(ctx context.Context, tx *store.Tx, p config.Parsed) (config.Mistakes, error) {
-	infos, err := tx.SealedNames(ctx, p.Farm.Name, sealedSecret)
-	if err != nil {
-		return nil, err
-	}
-	have := map[string]bool{}
-	for _, i := range infos {
-		have[i.Name] = true
-	}
-	return p.Missing(func(name string) bool { return have[name] }), nil
-}
-
-func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) {
-	p := Plan{Farm: wanted.Name}
-	r, err := tx.Revision(ctx, wanted.Name)
-	was := farm.Farm{Name: wanted.Name}
-	switch {
-	case err == nil:
-		p.Revision = r.Number
-		if was, err = tx.Farm(ctx, wanted.Name); err != nil {
-			return p, err
-		}
-	case !errors.Is(err, store.ErrNotFound):
-		return p, err
-	}
-	p.Changes = plan.Diff(was, wanted)
-	p.Warnings = overloaded(wanted, p.Changes)
-	p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
-	return p, err
-}
-
 // Apply makes a farm.yaml the farm's new revision, if the stored one is still
 // the one that the plan was made against; else a *store.Conflict says who
-// changed it. Everything that follows is written in the same transaction.
+// changed it. Everything that follows is written in the same transaction. Unlike Plan,
+// it always reads the whole text.
 func (c *Controller) Apply(ctx context.Context, text []byte, file, by string, was int64) (Plan, error) {
 	parsed, err := c.Parse(text, file)
 	if err != nil {
@@ -162,6 +97,9 @@ func (c *Controller) Apply(ctx context.Context, text []byte, file, by string, wa
 			return err
 		}
 		p.Revision = revision
+		if err := c.keepReading(ctx, tx, parsed, revision); err != nil {
+			return err
+		}
 		return c.applied(ctx, tx, parsed.Farm, p, by)
 	})
 	return p, err

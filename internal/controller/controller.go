@@ -52,7 +52,7 @@ type Config struct {
 	Helper   []string            // argv of a process that runs a DNS provider's API
 	Shouter  []string            // argv of a process that speaks to services of the receivers of kind shoutrrr
 	Owner    string              // names this process in leases; empty: made up
-	Version  string              // of the program, for `certfarm doctor`
+	Version  string              // of the program, for `certfarm doctor`, and to know who read a farm.yaml
 	Workers  int                 // jobs at once; 0: 64
 	Meter    Meter               // counts what is done; nil: nobody does
 	Tracer   *trace.Tracer       // writes the spans of rollouts; nil: nobody does

@@ -17,26 +17,18 @@ type PlanWarning struct {
 	Hint   string `json:"hint"`
 }
 
-// overloaded are the issuers at which the plan changes what is ordered, and whose limits
-// do not carry what the whole farm keeps from them.
+// overloaded are the concerned issuers whose limits do not carry what the whole farm keeps
+// from them.
 func overloaded(wanted farm.Farm, changes []plan.Change) (all []PlanWarning) {
-	concerned := map[string]bool{}
-	ordered := map[string]bool{}
-	for _, ch := range changes {
-		concerned[ch.Name] = concerned[ch.Name] || ch.Do == plan.Issuer
-		for _, name := range ch.Sites() {
-			ordered[name] = ordered[name] || ch.Do == plan.Issue
-		}
+	issuers := concerned(wanted, changes)
+	if len(issuers) == 0 {
+		return nil
 	}
 	certs := map[string][]budget.Cert{}
 	for _, s := range wanted.Sites {
-		concerned[s.Issuer] = concerned[s.Issuer] || ordered[s.Name]
 		certs[s.Issuer] = append(certs[s.Issuer], budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Life: renew.Lifetime(s.Profile)})
 	}
-	for _, i := range wanted.Issuers {
-		if !concerned[i.Name] {
-			continue
-		}
+	for _, i := range issuers {
 		of := certs[i.Name]
 		for at := range of {
 			of[at].Life = cmp.Or(of[at].Life, renew.Lifetime(i.Profile), defaultLife)
@@ -44,6 +36,28 @@ func overloaded(wanted farm.Farm, changes []plan.Change) (all []PlanWarning) {
 		for _, text := range budget.Overload(of, budget.LimitsOf(i), lead, interval) {
 			all = append(all, PlanWarning{i.Name, text,
 				"take a profile whose certificates live longer, put more names into one certificate, share the sites among issuers, or ask the CA for more and say so in limits; `certfarm forecast` plays it day by day"})
+		}
+	}
+	return all
+}
+
+// concerned are the issuers at which the plan changes what is ordered, and that limit how
+// much that may be. Of the sites, it needs those that change.
+func concerned(wanted farm.Farm, changes []plan.Change) (all []farm.Issuer) {
+	changed := map[string]bool{}
+	ordered := map[string]bool{}
+	for _, ch := range changes {
+		changed[ch.Name] = changed[ch.Name] || ch.Do == plan.Issuer
+		for _, name := range ch.Sites() {
+			ordered[name] = ordered[name] || ch.Do == plan.Issue
+		}
+	}
+	for _, s := range wanted.Sites {
+		changed[s.Issuer] = changed[s.Issuer] || ordered[s.Name]
+	}
+	for _, i := range wanted.Issuers {
+		if l := budget.LimitsOf(i); changed[i.Name] && (l.Orders.Count > 0 || l.Domain.Count > 0) {
+			all = append(all, i)
 		}
 	}
 	return all
