@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/host/gather"
@@ -43,7 +44,11 @@ func (l *line) open() (*sftp.Client, error) {
 
 // subsystem opens SFTP. What many calls ask for at one time goes as one.
 func (l *line) subsystem() (*sftp.Client, error) {
-	s, err := l.client.NewSession()
+	var s *ssh.Session
+	err := l.uncrowded(func() (err error) {
+		s, err = l.client.NewSession()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

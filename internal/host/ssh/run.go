@@ -22,6 +22,9 @@ const (
 	// linger is how long a command's output is awaited after its end: a server
 	// that it started may hold the output open for ever.
 	linger = time.Second
+	// crowded is for how long a server's word that there are too many sessions is
+	// doubted, and crowdedPause the time between two questions.
+	crowded, crowdedPause = 2 * time.Second, 20 * time.Millisecond
 	// timedOut is the exit status of timeout(1) for a command that it ended, and
 	// killed the one where it had to use SIGKILL.
 	timedOut, killed = 124, 137
@@ -89,7 +92,12 @@ func (l *line) exec(ctx context.Context, text string, stdin []byte, out *host.Ou
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	channel, requests, err := l.client.OpenChannel("session", nil)
+	var channel ssh.Channel
+	var requests <-chan *ssh.Request
+	err := l.uncrowded(func() (err error) {
+		channel, requests, err = l.client.OpenChannel("session", nil)
+		return err
+	})
 	if err != nil {
 		<-l.commands
 		if _, answered := errors.AsType[*ssh.OpenChannelError](err); !answered {
@@ -138,6 +146,25 @@ func (l *line) exec(ctx context.Context, text string, stdin []byte, out *host.Ou
 	case <-ctx.Done():
 	}
 	return status, nil
+}
+
+// uncrowded opens a session. sshd counts one that was closed out only when it has read
+// all that was sent meanwhile: with the request for the next one right behind, it may say
+// that there are too many (MaxSessions), and is asked again.
+func (l *line) uncrowded(open func() error) error {
+	begin := time.Now()
+	for {
+		err := open()
+		refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+		if !ok || refused.Reason != ssh.ConnectionFailed || time.Since(begin) > crowded {
+			return err
+		}
+		select {
+		case <-time.After(crowdedPause):
+		case <-l.dead:
+			return err
+		}
+	}
 }
 
 // ending waits for a command's end (RFC 4254 §6.10).

@@ -171,7 +171,7 @@ func TestAHangingServerHoldsNobody(t *testing.T) {
 				cancel()
 				is(t, err, host.ErrUnreachable)
 				is(t, err, context.DeadlineExceeded)
-				if took := time.Since(begin); took > time.Second {
+				if took := time.Since(begin); took > connectTimeout/2 { // a busy machine is late, too
 					t.Fatalf("it held its caller for %s", took)
 				}
 			}
@@ -179,11 +179,15 @@ func TestAHangingServerHoldsNobody(t *testing.T) {
 	}
 }
 
+// soon leaves a busy machine the time to answer.
+const soon = time.Second
+
 func TestKeepAliveEndsADeadLine(t *testing.T) {
+	t.Parallel()
 	l := newLogin(t)
 	s := start(t, l, nil)
 	c := l.config(node(t, s))
-	c.KeepAlive = 30 * time.Millisecond
+	c.KeepAlive = soon
 	h := open(t, c)
 	_, err := h.List(t.Context(), "/")
 	must(t, err)
@@ -196,10 +200,11 @@ func TestKeepAliveEndsADeadLine(t *testing.T) {
 }
 
 func TestIdleLineIsClosed(t *testing.T) {
+	t.Parallel()
 	l := newLogin(t)
 	s := start(t, l, nil)
 	c := l.config(node(t, s))
-	c.KeepAlive, c.Idle = 10*time.Millisecond, time.Millisecond
+	c.KeepAlive, c.Idle = soon, time.Millisecond
 	h := open(t, c)
 	_, err := h.List(t.Context(), "/")
 	must(t, err)
