@@ -19,6 +19,10 @@ endif
 # These count failed requests under load, or stop whole controllers: nothing runs beside them.
 ALONE = /internal/(e2e|several)$$
 
+# A program under the race detector would wait a second at its end; the tests start
+# hundreds.
+export GORACE ?= atexit_sleep_ms=50
+
 # The race detector needs a C compiler; everything else is built without cgo.
 RACE = $$(command -v gcc >/dev/null && echo -race || true)
 
