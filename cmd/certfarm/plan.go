@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/plan"
 )
@@ -81,10 +82,21 @@ func (a *app) plan(ctx context.Context, name string) (planFile, error) {
 	return a.planText(ctx, name, text)
 }
 
+// readThere is the size of a farm.yaml that the controller alone reads: it compares it with
+// what it has, and need not read the whole, which takes seconds here.
+const readThere = 1 << 20
+
 func (a *app) planText(ctx context.Context, name string, text []byte) (p planFile, err error) {
-	parsed, err := parse(text, name, false)
-	if err != nil {
-		return p, err
+	farm := ""
+	if len(text) > readThere {
+		farm = config.FarmOf(text)
+	}
+	if farm == "" {
+		parsed, err := parse(text, name, false)
+		if err != nil {
+			return p, err
+		}
+		farm = parsed.Farm.Name
 	}
 	c, err := a.connect()
 	if err != nil {
@@ -92,7 +104,7 @@ func (a *app) planText(ctx context.Context, name string, text []byte) (p planFil
 	}
 	defer c.Close()
 	p = planFile{Type: planType, File: name, Text: string(text)}
-	p.Plan, err = c.Plan(ctx, parsed.Farm.Name, text, name)
+	p.Plan, err = c.Plan(ctx, farm, text, name)
 	return p, err
 }
 

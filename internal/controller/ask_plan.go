@@ -138,7 +138,7 @@ func (c *Controller) lastRead(ctx context.Context, tx *store.Tx, farmName string
 		return r, of, false, err
 	}
 	if json.Unmarshal([]byte(text), &of) != nil || of.Reader != c.reader() {
-		return r, of, false, nil // another Certfarm wrote it
+		return r, of, false, nil //nolint:nilerr // another Certfarm wrote it
 	}
 	r, err = tx.Revision(ctx, farmName)
 	return r, of, err == nil && r.Number == of.Revision, err

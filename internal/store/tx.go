@@ -63,7 +63,7 @@ func (t *Tx) run(ctx context.Context, kept bool, query string, args []any) (int6
 	query, args = t.in(query), clean(args)
 	var res sql.Result
 	var err error
-	if s := t.stmt(ctx, query, kept); s != nil {
+	if s := t.stmt(ctx, query, kept); s != nil { //nolint:sqlclosecheck // it is kept ready
 		res, err = s.ExecContext(ctx, args...)
 	} else {
 		res, err = t.tx.ExecContext(ctx, query, args...)
@@ -84,7 +84,7 @@ func (t *Tx) put(ctx context.Context, what, query string, args ...any) error {
 
 func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
 	query, args = t.in(query), clean(args)
-	if s := t.stmt(ctx, query, false); s != nil {
+	if s := t.stmt(ctx, query, false); s != nil { //nolint:sqlclosecheck // it is kept ready
 		return s.QueryRowContext(ctx, args...)
 	}
 	return t.tx.QueryRowContext(ctx, query, args...)
@@ -112,7 +112,7 @@ func (t *Tx) eachOf(ctx context.Context, kept bool, f func(scan func(...any) err
 }
 
 func (t *Tx) query(ctx context.Context, kept bool, query string, args []any) (*sql.Rows, error) {
-	if s := t.stmt(ctx, query, kept); s != nil {
+	if s := t.stmt(ctx, query, kept); s != nil { //nolint:sqlclosecheck // it is kept ready
 		return s.QueryContext(ctx, args...)
 	}
 	return t.tx.QueryContext(ctx, query, args...)

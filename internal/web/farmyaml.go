@@ -52,14 +52,11 @@ func said(err error) string {
 
 // planOf makes the plan, for this farm alone: a farm.yaml says which farm it is of.
 func (s *server) planOf(q *question, text string) (controller.Plan, error) {
-	parsed, err := s.Parse([]byte(text), "farm.yaml")
-	if err != nil {
-		return controller.Plan{}, err
+	p, err := s.Plan(q.ctx(), []byte(text), "farm.yaml")
+	if err == nil && p.Farm != q.farm {
+		return controller.Plan{}, &controller.Refusal{Problem: "this farm.yaml is of the farm " + p.Farm + ", and not of " + q.farm}
 	}
-	if parsed.Farm.Name != q.farm {
-		return controller.Plan{}, &controller.Refusal{Problem: "this farm.yaml is of the farm " + parsed.Farm.Name + ", and not of " + q.farm}
-	}
-	return s.Plan(q.ctx(), []byte(text), "farm.yaml")
+	return p, err
 }
 
 // apply makes the text the farm's next revision, if nobody changed it since the plan
