@@ -93,13 +93,19 @@ type PerNode struct {
 
 // prices are what a plan's new members cost.
 func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Change) (all []PerNode, err error) {
+	own := map[string]farm.Site{}
+	for _, s := range wanted.Sites {
+		if s.Member != nil {
+			own[s.Name] = s
+		}
+	}
 	for _, ch := range changes {
 		if ch.Do != plan.Issue {
 			continue
 		}
 		var members []farm.Site
-		for _, s := range wanted.Sites {
-			if s.Member != nil && slices.Contains(ch.Sites(), s.Name) {
+		for _, name := range ch.Sites() {
+			if s, is := own[name]; is {
 				members = append(members, s)
 			}
 		}
