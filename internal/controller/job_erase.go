@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,13 +24,16 @@ type purge struct {
 	receipts []deploy.Receipt // newest first
 	deadline time.Duration
 	lease    deploy.Lease
+	keys     []string    // public keys of the farm whose private ones others know
+	leaves   []farm.Leaf // of the site, that have such a key
+	look     lookout     // where these may be served
 }
 
 // A purged is what came of it.
 type purged struct {
-	since time.Time // of the wish
-	vault bool      // the target keeps earlier versions itself, and they stay
-	err   error
+	since     time.Time // of the wish
+	forgotten deploy.Forgotten
+	err       error
 }
 
 // armErase has the copies of old keys on a target erased, in the lane of what is
@@ -62,7 +68,7 @@ func (c *Controller) workErase(ctx context.Context, j farm.Job) farm.Result {
 	defer cancel()
 	r := purged{since: p.place.Purge}
 	p.lease = deploy.Lease{Owner: c.Owner, Epoch: j.Epoch, Nonce: j.Nonce}
-	r.vault, r.err = c.erase(ctx, p)
+	r.forgotten, r.err = c.erase(ctx, p)
 	result := farm.Result{Value: r, Err: r.err}
 	if r.err != nil { // what others know is not left lying about for longer than need be
 		result.Again = c.Now().Add(min(time.Duration(j.Attempt)*c.Pace.Late, c.Pace.Look))
@@ -98,8 +104,30 @@ func purging(ctx context.Context, tx *store.Tx, farmName, target string) (p purg
 		return p, err
 	}
 	p.deadline = site.Policy.Deadline
-	p.receipts, err = receiptsOf(ctx, tx, farmName, site.Name, target)
-	return p, err
+	if p.receipts, err = receiptsOf(ctx, tx, farmName, site.Name, target); err != nil {
+		return p, err
+	}
+	return p, p.known(ctx, tx)
+}
+
+// known reads which keys others know, and where they may be served.
+func (p *purge) known(ctx context.Context, tx *store.Tx) error {
+	words, err := tx.Words(ctx, p.place.Farm, wordCompromised)
+	if err != nil {
+		return err
+	}
+	p.keys = slices.Sorted(maps.Keys(words))
+	held, err := everHeld(ctx, tx, p.place.Farm, p.place.Target.Site)
+	if err != nil {
+		return err
+	}
+	for _, v := range held {
+		if v.State == farm.VersionCompromised {
+			p.leaves = append(p.leaves, v.Leaves...)
+		}
+	}
+	p.look, err = lookouts(ctx, tx, p.place.Farm, p.place.Target.Site, p.leaves)
+	return err
 }
 
 // receiptsOf are those of the target's last rollouts, the newest first.
@@ -123,21 +151,40 @@ func receiptsOf(ctx context.Context, tx *store.Tx, farmName, site, target string
 
 // erase discards what each receipt put there. An older one that does not fit the
 // target any more, since its options have changed, is no reason to fail: the newest
-// is what keeps a way back.
-func (c *Controller) erase(ctx context.Context, p purge) (vault bool, err error) {
+// is what keeps a way back. Then a place that keeps versions by itself forgets those
+// with an old key.
+func (c *Controller) erase(ctx context.Context, p purge) (f deploy.Forgotten, err error) {
 	d, err := c.deployer(ctx, p.place.Farm, p.place.Target, p.lease)
 	if err != nil {
-		return false, err
+		return f, err
 	}
-	_, vault = bare(d).(deploy.Borrower)
 	for i, r := range p.receipts {
 		if err := d.Discard(ctx, r); err != nil && (i == 0 || ctx.Err() != nil) {
-			return vault, err
+			return f, err
 		} else if err != nil {
 			c.Log.Warn("erase copies of an old key", "target", p.place.Target.Name, "error", err)
 		}
 	}
-	return vault, nil
+	keeps, ok := bare(d).(deploy.Forgetter)
+	if !ok {
+		return f, nil
+	}
+	if err := c.unread(ctx, p); err != nil {
+		return f, err
+	}
+	return keeps.Forget(ctx, p.keys)
+}
+
+// unread says why an old version that is not current may still be what somebody
+// reads and serves: one that reads by a version's own name, or reads seldom.
+func (c *Controller) unread(ctx context.Context, p purge) error {
+	switch seen := c.served(ctx, p.look, p.leaves); {
+	case len(seen.By) > 0:
+		return fmt.Errorf("the old certificate is still served by %s, so no earlier version is taken away", list(seen.By))
+	case seen.Endpoints > 0 && seen.Answered == 0:
+		return errors.New("no endpoint answers, so it cannot be told whether one serves the old certificate, and no earlier version is taken away")
+	}
+	return nil
 }
 
 // applyErase writes that a target has no copies of old keys any more, or tells why
@@ -165,9 +212,11 @@ func (c *Controller) applyErase(ctx context.Context, tx *store.Tx, f farm.Finish
 	case !p.Purge.Equal(r.since):
 		return armErase(ctx, tx, p) // it came back meanwhile
 	}
-	if r.vault {
-		e.Level, e.Text = farm.Warn, p.Target.Name+" keeps earlier versions by itself, and they are not erased by us"
-		e.Hint = "delete the old versions there"
+	if gone := r.forgotten.Versions; len(gone) > 0 {
+		e.Text = p.Target.Name + " gives nobody the old key any more: taken away are the earlier versions " + list(gone)
+	}
+	if r.forgotten.Left != "" {
+		e.Level, e.Hint = farm.Warn, r.forgotten.Left
 	}
 	p.Purge = time.Time{}
 	return errors.Join(tx.PutPlace(ctx, p), tell(ctx, tx, e), armCompromise(ctx, tx, p.Farm, p.Target.Site))

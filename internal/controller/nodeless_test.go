@@ -18,22 +18,10 @@ import (
 	"github.com/certfarm/certfarm/internal/lab"
 )
 
-// A reader is a server that takes its certificate from a store of PFX files at
-// each handshake, as IIS does from a Centralized Certificate Store.
-func startReader(t *testing.T, file string, password farm.Secret) (address string) {
+// serveTLS is a server that looks for its certificate at each handshake.
+func serveTLS(t *testing.T, find func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (address string) {
 	t.Helper()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		b, err := encode.OpenPFX(data, password)
-		if err != nil {
-			return nil, err
-		}
-		pair, err := tls.X509KeyPair(b.Chain, b.Key.Reveal())
-		return &pair, err
-	}})
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: find})
 	must(t, err)
 	t.Cleanup(func() { must(t, listener.Close()) })
 	go func() {
@@ -51,6 +39,29 @@ func startReader(t *testing.T, file string, password farm.Secret) (address strin
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	must(t, err)
 	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// A reader is a server that takes its certificate from a store of PFX files at
+// each handshake, as IIS does from a Centralized Certificate Store.
+func startReader(t *testing.T, file string, password farm.Secret) (address string) {
+	t.Helper()
+	return serveTLS(t, func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		return pairOf(data, password)
+	})
+}
+
+// pairOf is a PFX as a server serves it.
+func pairOf(pfx []byte, password farm.Secret) (*tls.Certificate, error) {
+	b, err := encode.OpenPFX(pfx, password)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(b.Chain, b.Key.Reveal())
+	return &pair, err
 }
 
 // A store that belongs to no node goes with the farm: staged, made live, seen at

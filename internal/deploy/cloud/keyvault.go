@@ -151,7 +151,7 @@ func newKeyVault(o keyVault, s deploy.Setup, l vaultLine) (deploy.Deployer, erro
 		return nil, fmt.Errorf("opening %s: %w", identity, err)
 	}
 	v := &azureShelf{options: o, certificates: certificates, secrets: secrets, every: l.every, password: farm.NewSecret([]byte(outbound.Word(s.Secrets["password"])))}
-	return &keeper{shelf: v, identity: identity, undo: o.Undo, perish: true, lag: lag, secrets: []farm.Secret{s.Secrets["client_secret"], s.Secrets["password"]}}, nil
+	return &keeper{shelf: v, past: v, identity: identity, undo: o.Undo, perish: true, lag: lag, secrets: []farm.Secret{s.Secrets["client_secret"], s.Secrets["password"]}}, nil
 }
 
 // azureShelf is one certificate of a Key Vault.
@@ -183,7 +183,7 @@ func (v *azureShelf) look(ctx context.Context) (held, error) {
 		h.ref = got.ID.Version()
 	}
 	if h.placeholder = encode.IsPlaceholder(leaf); !h.placeholder {
-		h.leaf = farm.Fingerprint(leaf.Raw)
+		h.leaf, h.key = farm.Fingerprint(leaf.Raw), keyOf(leaf)
 	}
 	return h, nil
 }

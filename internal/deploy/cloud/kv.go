@@ -50,7 +50,7 @@ func newVault(o vault, s deploy.Setup, over *http.Client) (deploy.Deployer, erro
 		client.SetNamespace(namespace)
 	}
 	v := &vaultShelf{options: o, client: client, secretID: secretID, in: o.RoleID == ""}
-	return &keeper{shelf: v, identity: identity, undo: o.Undo, lag: lag, secrets: []farm.Secret{token, secretID}}, nil
+	return &keeper{shelf: v, past: v, identity: identity, undo: o.Undo, lag: lag, secrets: []farm.Secret{token, secretID}}, nil
 }
 
 // vaultShelf is one secret of a KV engine.
@@ -127,7 +127,7 @@ func (v *vaultShelf) held(fields map[string]any, version int) held {
 	}
 	h.notAfter = leaf.NotAfter
 	if h.placeholder = encode.IsPlaceholder(leaf); !h.placeholder {
-		h.leaf = b.Leaf
+		h.leaf, h.key = b.Leaf, keyOf(leaf)
 	}
 	return h
 }

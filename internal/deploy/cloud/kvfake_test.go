@@ -29,6 +29,7 @@ type kvServer struct {
 
 	mu          sync.Mutex
 	versions    []map[string]any // nil: deleted
+	destroyed   map[int]bool     // by number
 	keep        int              // versions; 0: all
 	may         []string
 	logins      int
@@ -64,7 +65,9 @@ func (s *kvServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.kv == 2 && at == "secret/data/tls/shop":
 		s.second(w, r, body)
 	case s.kv == 2 && at == "secret/metadata/tls/shop":
-		kvData(w, map[string]any{"max_versions": s.keep, "current_version": len(s.versions), "versions": map[string]any{}, "created_time": now(), "updated_time": now()})
+		s.metadata(w)
+	case s.kv == 2 && at == "secret/destroy/tls/shop" && r.Method == http.MethodPut:
+		s.destroy(w, body)
 	default:
 		kvSays(w, http.StatusNotFound)
 	}
@@ -134,7 +137,7 @@ func (s *kvServer) second(w http.ResponseWriter, r *http.Request, body map[strin
 		kvSays(w, http.StatusNotFound)
 		return
 	}
-	meta := map[string]any{"version": n, "created_time": now(), "deletion_time": "", "destroyed": false}
+	meta := map[string]any{"version": n, "created_time": now(), "deletion_time": "", "destroyed": s.destroyed[n]}
 	if s.versions[n-1] == nil {
 		meta["deletion_time"] = now()
 		w.WriteHeader(http.StatusNotFound)
@@ -142,6 +145,37 @@ func (s *kvServer) second(w http.ResponseWriter, r *http.Request, body map[strin
 		return
 	}
 	kvData(w, map[string]any{"data": s.versions[n-1], "metadata": meta})
+}
+
+func (s *kvServer) metadata(w http.ResponseWriter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.versions) == 0 {
+		kvSays(w, http.StatusNotFound)
+		return
+	}
+	versions := map[string]any{}
+	for i, fields := range s.versions {
+		meta := map[string]any{"created_time": now(), "deletion_time": "", "destroyed": s.destroyed[i+1]}
+		if fields == nil && !s.destroyed[i+1] {
+			meta["deletion_time"] = now()
+		}
+		versions[strconv.Itoa(i+1)] = meta
+	}
+	kvData(w, map[string]any{"max_versions": s.keep, "current_version": len(s.versions), "versions": versions, "created_time": now(), "updated_time": now()})
+}
+
+func (s *kvServer) destroy(w http.ResponseWriter, body map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed == nil {
+		s.destroyed = map[int]bool{}
+	}
+	for _, n := range body["versions"].([]any) {
+		i := int(n.(float64))
+		s.versions[i-1], s.destroyed[i] = nil, true
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // puts is a person's write, with a field of their own.

@@ -34,6 +34,7 @@ type shelf interface {
 type held struct {
 	ref         string // the version, in the shelf's words
 	leaf        string // fingerprint
+	key         string // SHA-256 of its public key
 	farm, site  string // who put it there; empty: not told
 	gone        string // fingerprint of a leaf that is deleted, and comes back when its name is taken again
 	notAfter    time.Time
@@ -59,6 +60,7 @@ type parcel struct {
 // keeper is the Deployer of a shelf.
 type keeper struct {
 	shelf
+	past     past
 	identity string
 	undo     bool          // a way back is demanded
 	perish   bool          // the shelf takes no expired certificates
@@ -284,7 +286,7 @@ func (k *keeper) replace(ctx context.Context, n shelfNote, b farm.Bundle, now he
 }
 
 // Discard is deploy.Deployer's. Nothing was put beside what is live, and what the
-// vault keeps of earlier versions is its own affair.
+// vault keeps of earlier versions is its own affair, until a key is to be forgotten.
 func (k *keeper) Discard(_ context.Context, r deploy.Receipt) error {
 	_, err := k.read(r)
 	return err

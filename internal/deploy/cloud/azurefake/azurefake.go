@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +66,8 @@ func New() *Vault {
 	v.certificates = certificates.NewServerTransport(&certificates.Server{
 		GetCertificate: v.get, GetDeletedCertificate: v.getDeleted, GetCertificatePolicy: v.policy,
 		ImportCertificate: v.take, RecoverDeletedCertificate: v.recover,
-		DeleteCertificate: v.remove,
+		DeleteCertificate: v.remove, UpdateCertificate: v.update,
+		NewListCertificatePropertiesVersionsPager: v.list,
 	})
 	v.secrets = secrets.NewServerTransport(&secrets.Server{GetSecret: v.secret})
 	return v
@@ -131,10 +133,19 @@ func (v *Vault) at(version string) (Version, int) {
 	return v.Versions[n-1], n
 }
 
-func (v *Vault) get(_ context.Context, _, version string, _ *azcertificates.GetCertificateOptions) (ok azfake.Responder[azcertificates.GetCertificateResponse], no azfake.ErrorResponder) {
+// apart takes a name and a version apart: the SDK's fakes take the whole path for the
+// name.
+func apart(name, version string) string {
+	if _, after, both := strings.Cut(name, "/"); both {
+		return after
+	}
+	return version
+}
+
+func (v *Vault) get(_ context.Context, name, version string, _ *azcertificates.GetCertificateOptions) (ok azfake.Responder[azcertificates.GetCertificateResponse], no azfake.ErrorResponder) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	c, n := v.at(version)
+	c, n := v.at(apart(name, version))
 	if v.Slow > 0 && !v.Deleted {
 		v.Slow, n = v.Slow-1, 0
 	}
@@ -252,6 +263,49 @@ func (v *Vault) remove(context.Context, string, *azcertificates.DeleteCertificat
 	return ok, no
 }
 
+// list gives the versions on pages of two, the newest last.
+func (v *Vault) list(string, *azcertificates.ListCertificatePropertiesVersionsOptions) (pages azfake.PagerResponder[azcertificates.ListCertificatePropertiesVersionsResponse]) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.Deleted || len(v.Versions) == 0 {
+		pages.AddResponseError(http.StatusNotFound, "CertificateNotFound")
+		return pages
+	}
+	var page azcertificates.ListCertificatePropertiesVersionsResponse
+	for i, c := range v.Versions {
+		page.Value = append(page.Value, &azcertificates.CertificateProperties{
+			ID: id[azcertificates.ID](i + 1), Tags: c.Tags, Attributes: &azcertificates.CertificateAttributes{Enabled: new(!c.Disabled)},
+		})
+		if len(page.Value) == 2 || i+1 == len(v.Versions) {
+			pages.AddPage(http.StatusOK, page, nil)
+			page.Value = nil
+		}
+	}
+	return pages
+}
+
+func (v *Vault) update(_ context.Context, name, version string, p azcertificates.UpdateCertificateParameters, _ *azcertificates.UpdateCertificateOptions) (ok azfake.Responder[azcertificates.UpdateCertificateResponse], no azfake.ErrorResponder) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, n := v.at(apart(name, version))
+	if n == 0 {
+		no.SetResponseError(http.StatusNotFound, "CertificateNotFound")
+		return ok, no
+	}
+	if a := p.CertificateAttributes; a != nil && a.Enabled != nil {
+		v.Versions[n-1].Disabled = !*a.Enabled
+	}
+	ok.SetResponse(http.StatusOK, azcertificates.UpdateCertificateResponse{}, nil)
+	return ok, no
+}
+
+// All lists the versions as they are now, the newest last.
+func (v *Vault) All() []Version {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.Versions)
+}
+
 // Has reports whether there is a certificate of this name that is not deleted.
 func (v *Vault) Has(name string) bool {
 	v.mu.Lock()
@@ -278,12 +332,13 @@ func (v *Vault) recover(context.Context, string, *azcertificates.RecoverDeletedC
 func (v *Vault) secret(_ context.Context, name, version string, _ *azsecrets.GetSecretOptions) (ok azfake.Responder[azsecrets.GetSecretResponse], no azfake.ErrorResponder) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, after, both := strings.Cut(name, "/"); both { // the SDK's fake takes the whole path for the name
-		version = after
-	}
-	c, n := v.at(version)
+	c, n := v.at(apart(name, version))
 	if n == 0 {
 		no.SetResponseError(http.StatusNotFound, "SecretNotFound")
+		return ok, no
+	}
+	if c.Disabled {
+		no.SetResponseError(http.StatusForbidden, "SecretDisabled")
 		return ok, no
 	}
 	ok.SetResponse(http.StatusOK, azsecrets.GetSecretResponse{Secret: azsecrets.Secret{
