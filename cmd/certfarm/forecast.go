@@ -20,11 +20,12 @@ func newForecast(a *app) *cobra.Command {
 		Long: `Forecast says for each issuer how many orders each day will bring, how much of
 its limits they take, what would have to wait and what would expire. It asks
 nobody and changes nothing: it plays forward what is stored, the certificate
-with the least life left first, as orders really go.
+with the least life left first, as orders really go. Where a site has issuers
+in turn, it says which orders go to another than the first, and for which sites.
 
 With flags it says what would be: more names, another lifetime, or some time in
-which nothing is ordered. Names that are added go to the issuer that has most,
-each as a site of its own.
+which nothing is ordered. Names that are added have the issuers that most sites
+have, each as a site of its own.
 
 The exit code is 1 if a certificate would expire, 3 if one would have to wait.`,
 		Example: "certfarm forecast\ncertfarm forecast --add-names 500 --under example.com\ncertfarm forecast --lifetime 6d --pause 7d",
@@ -123,6 +124,9 @@ func (a *app) showIssuerForecast(i controller.IssuerForecast) {
 		a.print("%s would wait for the limits; %s longest, from %s to the end and beyond.", many(i.Waited, "renewal"), l.Site, day(l.From))
 	default:
 		a.print("%s would wait for the limits; %s longest, from %s until %s.%s", many(i.Waited, "renewal"), l.Site, day(l.From), day(l.Until), drained(i.Forecast))
+	}
+	for _, p := range i.InPlaceOf() {
+		a.print("In place of %s: %s for %s, from %s: %s", p.For, many(p.Orders, "order"), many(len(p.Sites), "site"), day(p.From), some(p.Sites, mostShown))
 	}
 	if len(i.Lapses) > 0 {
 		var names []string

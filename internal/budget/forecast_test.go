@@ -19,6 +19,16 @@ func thirds(_ string, life time.Duration) time.Duration {
 	return life / 3
 }
 
+// alone is a CA that is the only one.
+func alone(l Ledger) []Issuer { return []Issuer{{Ledger: l}} }
+
+// strict are Let's Encrypt's limits at a CA that exempts nothing.
+func strict() Ledger {
+	l := LetsEncrypt()
+	l.Exempt = farm.ExemptNone
+	return Ledger{Limits: l}
+}
+
 // many are certificates of one lifetime, due evenly over the time in which all are
 // renewed once.
 func many(n int, life time.Duration) (all []Cert) {
@@ -39,8 +49,8 @@ func many(n int, life time.Duration) (all []Cert) {
 func TestAWeekOff(t *testing.T) {
 	t.Parallel()
 	f := Simulate(Scenario{
-		Certs: many(10000, 45*day), Ledger: Ledger{Limits: LetsEncrypt()}, Start: now, Days: 20, Pause: 7 * day, Before: thirds,
-	})
+		Certs: many(10000, 45*day), Issuers: alone(strict()), Start: now, Days: 20, Pause: 7 * day, Before: thirds,
+	})[0]
 	if len(f.Lapses) > 0 {
 		t.Errorf("%d expire, the first %+v", len(f.Lapses), f.Lapses[0])
 	}
@@ -62,8 +72,8 @@ func TestAWeekOff(t *testing.T) {
 func TestShortLivedAreTooMany(t *testing.T) {
 	t.Parallel()
 	few := Ledger{Limits: farm.Limits{Orders: farm.Rate{Count: 30, Per: 3 * time.Hour}}}
-	s := Scenario{Certs: many(1000, 160*time.Hour), Ledger: few, Start: now, Days: 30, Before: thirds}
-	f := Simulate(s)
+	s := Scenario{Certs: many(1000, 160*time.Hour), Issuers: alone(few), Start: now, Days: 30, Before: thirds}
+	f := Simulate(s)[0]
 	if len(f.Lapses) > 0 || !f.Drained.IsZero() || f.Days[29].Waiting < 100 || f.Waited == 0 {
 		t.Errorf("%d expire, %+v", len(f.Lapses), f.Days[29])
 	}
@@ -73,7 +83,7 @@ func TestShortLivedAreTooMany(t *testing.T) {
 		}
 	}
 	s.Pause = 7 * day
-	if f = Simulate(s); len(f.Lapses) != 1000 || f.Days[29].Waiting < 100 {
+	if f = Simulate(s)[0]; len(f.Lapses) != 1000 || f.Days[29].Waiting < 100 {
 		t.Errorf("after a week off %d expire", len(f.Lapses))
 	}
 }
@@ -81,10 +91,8 @@ func TestShortLivedAreTooMany(t *testing.T) {
 func TestWhatIsExemptWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	certs := many(1000, 6*day)
-	for i := range certs {
-		certs[i].Exempt = true
-	}
-	f := Simulate(Scenario{Certs: certs, Ledger: Ledger{Limits: farm.Limits{Orders: farm.Rate{Count: 1, Per: day}}}, Start: now, Days: 30, Before: thirds})
+	l := Ledger{Limits: farm.Limits{Orders: farm.Rate{Count: 1, Per: day}, Exempt: farm.ExemptARI}}
+	f := Simulate(Scenario{Certs: certs, Issuers: alone(l), Start: now, Days: 30, Before: thirds})[0]
 	if f.Waited > 0 || f.Orders < 9000 {
 		t.Errorf("%d orders, %d waited", f.Orders, f.Waited)
 	}
@@ -97,7 +105,7 @@ func TestOneDomain(t *testing.T) {
 	for i := range 500 {
 		certs = append(certs, Cert{Site: fmt.Sprintf("new%03d", i), Names: []string{fmt.Sprintf("n%d.shop.test", i)}, Due: now, Life: 90 * day})
 	}
-	f := Simulate(Scenario{Certs: certs, Ledger: Ledger{Limits: LetsEncrypt()}, Start: now, Days: 90, Before: thirds})
+	f := Simulate(Scenario{Certs: certs, Issuers: alone(strict()), Start: now, Days: 90, Before: thirds})[0]
 	if f.Days[0].Domain != "shop.test" || f.Days[0].Orders < 50 || f.Days[0].Orders > 60 {
 		t.Errorf("the first day: %+v", f.Days[0])
 	}
@@ -120,8 +128,10 @@ func TestForecastHoldsTheLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s Scenario
 		s.Start, s.Days, s.Before = now, rapid.IntRange(1, 20).Draw(t, "days"), thirds
-		s.Ledger.Limits.Orders = farm.Rate{Count: rapid.IntRange(2, 9).Draw(t, "orders"), Per: time.Duration(rapid.IntRange(1, 30).Draw(t, "per")) * time.Hour}
-		s.Ledger.Limits.Domain = farm.Rate{Count: rapid.IntRange(2, 9).Draw(t, "domain"), Per: time.Duration(rapid.IntRange(1, 90).Draw(t, "per")) * time.Hour}
+		var limits farm.Limits
+		limits.Orders = farm.Rate{Count: rapid.IntRange(2, 9).Draw(t, "orders"), Per: time.Duration(rapid.IntRange(1, 30).Draw(t, "per")) * time.Hour}
+		limits.Domain = farm.Rate{Count: rapid.IntRange(2, 9).Draw(t, "domain"), Per: time.Duration(rapid.IntRange(1, 90).Draw(t, "per")) * time.Hour}
+		s.Issuers = alone(Ledger{Limits: limits})
 		s.Pause = time.Duration(rapid.IntRange(0, 60).Draw(t, "pause")) * time.Hour
 		for i := range rapid.IntRange(1, 40).Draw(t, "certs") {
 			due := now.Add(time.Duration(rapid.IntRange(-50, 300).Draw(t, "due")) * time.Hour)
@@ -134,14 +144,14 @@ func TestForecastHoldsTheLimits(t *testing.T) {
 			}
 			s.Certs = append(s.Certs, c)
 		}
-		f := Simulate(s)
+		f := Simulate(s)[0]
 		total := 0
 		for i, d := range f.Days {
 			total += d.Orders
 			if d.Used > 1.000001 || d.DomainUsed > 1.000001 {
 				t.Fatalf("day %d: %+v", i, d)
 			}
-			if most := s.Ledger.Limits.Orders; d.Orders > most.Count+int(24*time.Hour*time.Duration(most.Count)/most.Per)+1 {
+			if most := limits.Orders; d.Orders > most.Count+int(24*time.Hour*time.Duration(most.Count)/most.Per)+1 {
 				t.Fatalf("day %d has %d orders", i, d.Orders)
 			}
 		}

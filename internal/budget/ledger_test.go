@@ -194,8 +194,8 @@ func TestADomainIsKeptForTheMostUrgent(t *testing.T) {
 			{Site: "late", Names: []string{"late.one.test"}, Due: now.Add(time.Hour), NotAfter: now.Add(25 * time.Hour), Life: 90 * day},
 			{Site: "single", Names: []string{"single.one.test"}, Due: now.Add(time.Hour), NotAfter: now.Add(30 * day), Life: 90 * day},
 		},
-		Ledger: l, Start: now, Days: 5, Before: thirds,
-	})
+		Issuers: alone(l), Start: now, Days: 5, Before: thirds,
+	})[0]
 	if got := []int{f.Days[0].Orders, f.Days[1].Orders}; !slices.Equal(got, []int{0, 1}) && !slices.Equal(got, []int{0, 2}) {
 		t.Errorf("orders by day: %v, want none before the pair", got)
 	}

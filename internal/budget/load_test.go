@@ -72,9 +72,9 @@ func TestOverloadIsWhatTheForecastPlays(t *testing.T) {
 			certs[i].Due = start
 		}
 		f := Simulate(Scenario{
-			Certs: certs, Ledger: Ledger{Limits: limits}, Start: start, Days: 60,
+			Certs: certs, Issuers: alone(Ledger{Limits: limits}), Start: start, Days: 60,
 			Before: func(_ string, life time.Duration) time.Duration { return life / 3 },
-		})
+		})[0]
 		if text := Overload(certs, limits, third, twoThirds); (text != nil) != (len(f.Lapses) > 0) {
 			t.Errorf("%d certificates: %q, and %d expire", n, text, len(f.Lapses))
 		}

@@ -112,12 +112,12 @@ func TestNodesShareTheirNamesInAForecast(t *testing.T) {
 		certs[i].Names, certs[i].Shared, certs[i].Due = []string{"www.example.com"}, true, start
 	}
 	limits := LetsEncrypt()
-	limits.Domain = farm.Rate{} // of a CA that counts no domains
+	limits.Domain, limits.Exempt = farm.Rate{}, farm.ExemptNone // of a CA that counts no domains
 	play := func() Forecast {
 		return Simulate(Scenario{
-			Certs: certs, Ledger: Ledger{Limits: limits}, Start: start, Days: 30,
+			Certs: certs, Issuers: alone(Ledger{Limits: limits}), Start: start, Days: 30,
 			Before: func(_ string, life time.Duration) time.Duration { return life / 3 },
-		})
+		})[0]
 	}
 	f, want := play(), Priced(12, 1, true, nil, limits, start)
 	if f.Days[0].Orders != want.Now || f.Drained.Sub(start).Round(time.Minute) != want.Last.Round(time.Minute) || f.Days[0].Domain != "the names www.example.com" {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/budget"
@@ -38,54 +39,145 @@ type IssuerForecast struct {
 	budget.Forecast
 }
 
+// A Replaced is an issuer in whose place another gets orders.
+type Replaced struct {
+	For    string
+	Sites  []string
+	Orders int
+	From   time.Time // when the first of them is ordered
+}
+
+// InPlaceOf is whom the issuer stands in for, by name.
+func (f IssuerForecast) InPlaceOf() (all []Replaced) {
+	for _, in := range f.StandsIn {
+		at := slices.IndexFunc(all, func(r Replaced) bool { return r.For == in.For })
+		if at < 0 {
+			at = len(all)
+			all = append(all, Replaced{For: in.For, From: in.From})
+		}
+		r := &all[at]
+		r.Sites, r.Orders = append(r.Sites, in.Site), r.Orders+in.Orders
+		if in.From.Before(r.From) {
+			r.From = in.From
+		}
+	}
+	slices.SortFunc(all, func(a, b Replaced) int { return strings.Compare(a.For, b.For) })
+	return all
+}
+
 // defaultLife is how long certificates live of which nothing is known.
 const defaultLife = 90 * 24 * time.Hour
+
+// An outlook is what a forecast of a farm is made from.
+type outlook struct {
+	f       farm.Farm
+	certs   []budget.Cert
+	issuers []budget.Issuer              // as in farm.yaml
+	barred  map[string]map[string]string // by site: issuers that may not issue for it, and why
+}
 
 // Forecast plays a farm's next days forward against the limits of its CAs. Nothing is
 // asked of anybody, and nothing is changed.
 func (c *Controller) Forecast(ctx context.Context, farmName string, ask ForecastAsk) (r ForecastReport, err error) {
 	r.At = c.Now()
-	var f farm.Farm
-	certs, ledgers := map[string][]budget.Cert{}, map[string]budget.Ledger{}
+	var o outlook
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		if f, err = tx.Farm(ctx, farmName); err != nil {
-			return err
-		}
-		if err := forecasted(ctx, tx, f, certs, r.At); err != nil {
-			return err
-		}
-		for _, i := range f.Issuers {
-			if ledgers[i.Name], err = wholeLedger(ctx, tx, farmName, i, certs[i.Name]); err != nil {
-				return err
-			}
-			if err := sharedBuckets(ctx, tx, f, i, ledgers[i.Name]); err != nil {
-				return err
-			}
-		}
-		return nil
+		o, err = lookOut(ctx, tx, farmName)
+		return err
 	})
 	if err != nil {
 		return r, err
 	}
-	if n := ask.AddNames; n > 0 {
-		add(f, certs, ask, r.At)
+	o.add(ask, r.At)
+	o.live()
+	certificates := map[string]int{}
+	for _, cert := range o.certs {
+		certificates[cert.Issuers[0]]++
 	}
-	for _, i := range f.Issuers {
-		all, l := certs[i.Name], ledgers[i.Name]
-		life := usual(all)
-		for at := range all {
-			all[at].Life, all[at].Exempt = cmp.Or(all[at].Life, life), l.Limits.Exempt == farm.ExemptARI
-		}
-		r.Issuers = append(r.Issuers, IssuerForecast{i.Name, len(all), l.Limits, budget.Simulate(budget.Scenario{
-			Certs: all, Ledger: l, Start: r.At, Days: cmp.Or(ask.Days, 90), Pause: ask.Pause, Life: ask.Lifetime, Before: renew.Before,
-		})})
+	s := o.scenario(r.At)
+	s.Days, s.Pause, s.Life = cmp.Or(ask.Days, 90), ask.Pause, ask.Lifetime
+	for n, forecast := range budget.Simulate(s) {
+		i := o.issuers[n]
+		r.Issuers = append(r.Issuers, IssuerForecast{i.Name, certificates[i.Name], i.Ledger.Limits, forecast})
 	}
 	return r, nil
 }
 
-// forecasted reads what is known of a farm's certificates, by issuer.
-func forecasted(ctx context.Context, tx *store.Tx, f farm.Farm, certs map[string][]budget.Cert, now time.Time) error {
-	all, err := tx.Certificates(ctx, f.Name, "", 0)
+// scenario is what is to come, if nobody changes anything.
+func (o outlook) scenario(now time.Time) budget.Scenario {
+	return budget.Scenario{Certs: o.certs, Issuers: o.issuers, Start: now, Days: 90, Before: renew.Before, Choose: o.chooser()}
+}
+
+// chooser has a site's issuers asked in turn as they really are.
+func (o outlook) chooser() func(budget.Waiting, []budget.Offer, time.Time) ([]string, time.Time) {
+	courses := map[string]renew.Course{}
+	for _, s := range o.f.Sites {
+		if len(s.Fallbacks) > 0 {
+			courses[s.Name] = renew.CourseOf(s)
+		}
+	}
+	return func(w budget.Waiting, offers []budget.Offer, now time.Time) (line []string, again time.Time) {
+		var has farm.Version
+		if !w.NotAfter.IsZero() {
+			has.Leaves = []farm.Leaf{{NotBefore: w.NotBefore, NotAfter: w.NotAfter}}
+		}
+		var all []renew.Candidate
+		for _, i := range offers {
+			all = append(all, renew.Candidate{Issuer: i.Issuer, Bars: o.barred[w.Site][i.Issuer], Why: i.Why, Until: i.Until})
+		}
+		choice := renew.Choose(all, w.Since, renew.LastSafe(has, courses[w.Site]), now)
+		line = append(line, choice.Issuer)
+		switch {
+		case choice.Switch.IsZero():
+		case all[0].Why == "" && now.Add(turnKept).Before(choice.Switch):
+			return line, now.Add(turnKept) // its issuer may not have as much room as there seemed to be
+		default:
+			return line, choice.Switch
+		}
+		// From now on it is looked at again and again, and who has room is asked.
+		for _, i := range all {
+			if i.Bars == "" && i.Issuer != choice.Issuer {
+				line = append(line, i.Issuer)
+			}
+		}
+		return line, time.Time{}
+	}
+}
+
+// lookOut reads what is known of a farm's certificates and of what its CAs allow.
+func lookOut(ctx context.Context, tx *store.Tx, farmName string) (o outlook, err error) {
+	if o.f, err = tx.Farm(ctx, farmName); err != nil {
+		return o, err
+	}
+	if err := o.read(ctx, tx); err != nil {
+		return o, err
+	}
+	for _, i := range o.f.Issuers {
+		var names []string
+		for _, c := range o.certs {
+			if slices.Contains(c.Issuers, i.Name) {
+				names = append(names, c.Names...)
+			}
+		}
+		l, err := ledger(ctx, tx, farmName, i, names)
+		if err != nil {
+			return o, err
+		}
+		if err := sharedBuckets(ctx, tx, o.f, i, l.Ledger); err != nil {
+			return o, err
+		}
+		row, err := tx.Account(ctx, farmName, i.Name, i.Directory)
+		if unlessGone(err) != nil {
+			return o, err
+		}
+		o.issuers = append(o.issuers, budget.Issuer{Name: i.Name, CA: i.Directory, Ledger: l.Ledger, Hold: row.HoldUntil, Life: renew.Lifetime(i.Profile)})
+	}
+	return o, nil
+}
+
+// read reads what is known of the farm's certificates.
+func (o *outlook) read(ctx context.Context, tx *store.Tx) error {
+	all, err := tx.Certificates(ctx, o.f.Name, "", 0)
 	if err != nil {
 		return err
 	}
@@ -93,66 +185,75 @@ func forecasted(ctx context.Context, tx *store.Tx, f farm.Farm, certs map[string
 	for _, cert := range all {
 		bySite[cert.Site] = cert
 	}
-	for _, s := range f.Sites {
+	o.barred = map[string]map[string]string{}
+	for _, s := range o.f.Sites {
 		cert := bySite[s.Name]
-		c := budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Due: now, Shared: s.Member != nil}
+		o.barred[s.Name] = cert.Barred
+		c := budget.Cert{
+			Site: s.Name, Names: s.Names, Issuers: s.Issuers(), Orders: len(s.KeyTypes), Due: tx.Now(), Since: cert.Due,
+			Shared: s.Member != nil, Life: renew.Lifetime(s.Profile),
+		}
 		if cert.Version != "" {
-			v, err := tx.Version(ctx, f.Name, cert.Version)
+			v, err := tx.Version(ctx, o.f.Name, cert.Version)
 			if err != nil {
 				return fmt.Errorf("forecast for site %s: %w", s.Name, err)
 			}
-			c.NotAfter, c.Life = v.NotAfter(), v.NotAfter().Sub(v.NotBefore())
-			c.Due = dueOf(s.Name, cert, v, now)
+			c.Had, c.NotAfter, c.Life = v.Issuer, v.NotAfter(), v.NotAfter().Sub(v.NotBefore())
+			if cert.Due.IsZero() {
+				c.Due = plannedOf(s.Name, cert, leafOf(v), v.NotBefore(), v.NotAfter())
+			}
 		}
-		certs[s.Issuer] = append(certs[s.Issuer], c)
+		o.certs = append(o.certs, c)
 	}
 	return nil
 }
 
-// dueOf is when a certificate will be ordered, if nobody changes anything.
-func dueOf(site string, cert farm.Certificate, v farm.Version, now time.Time) time.Time {
-	if !cert.Due.IsZero() {
-		return now
+// live says how long those certificates live of which nothing is known: as most of the
+// same issuer.
+func (o *outlook) live() {
+	of := map[string][]budget.Cert{}
+	for _, c := range o.certs {
+		from := cmp.Or(c.Had, c.Issuers[0])
+		of[from] = append(of[from], c)
 	}
-	return plannedOf(site, cert, leafOf(v), v.NotBefore(), v.NotAfter())
-}
-
-// wholeLedger is what an issuer's buckets hold for all names of a farm.
-func wholeLedger(ctx context.Context, tx *store.Tx, farmName string, i farm.Issuer, certs []budget.Cert) (budget.Ledger, error) {
-	var names []string
-	for _, c := range certs {
-		names = append(names, c.Names...)
+	for n, i := range o.issuers {
+		o.issuers[n].Life = usual(of[i.Name], i.Life)
 	}
-	l, err := ledger(ctx, tx, farmName, i, names)
-	return l.Ledger, err
+	for n, c := range o.certs {
+		at := slices.IndexFunc(o.issuers, func(i budget.Issuer) bool { return i.Name == c.Issuers[0] })
+		o.certs[n].Life = cmp.Or(c.Life, o.issuers[at].Life)
+	}
 }
 
 // sharedBuckets adds to a ledger what the buckets hold that members have in common.
 func sharedBuckets(ctx context.Context, tx *store.Tx, f farm.Farm, i farm.Issuer, l budget.Ledger) error {
 	for _, s := range f.Sites {
 		bucket := budget.BucketOf(s.Names)
-		if _, known := l.Domains[bucket]; s.Member == nil || s.Issuer != i.Name || known {
+		if _, known := l.Domains[bucket]; s.Member == nil || !slices.Contains(s.Issuers(), i.Name) || known {
 			continue
 		}
-		slot := store.Slot(farm.Order{Issuer: s.Issuer, Names: s.Names, Profile: cmp.Or(s.Profile, i.Profile)})
+		of := standing{site: s}
+		of.askAt(i)
+		slot := store.Slot(farm.Order{Issuer: i.Name, Names: s.Names, Profile: of.profile})
 		orders, err := tx.Orders(ctx, f.Name, store.OrderQuery{Slot: slot, Since: tx.Now().Add(-spanOf(s, l.Limits))})
 		if err != nil {
 			return err
 		}
-		l.Domains[bucket] = budget.FullAfter(counted(orders, s.Issuer, s.Names, tx.Now()), l.Limits)
+		l.Domains[bucket] = budget.FullAfter(counted(orders, i.Name, s.Names, tx.Now()), l.Limits)
 	}
 	return nil
 }
 
-// usual is the lifetime that most certificates have.
-func usual(all []budget.Cert) time.Duration {
+// usual is the lifetime that most certificates have; where none is known, that of the
+// issuer's profile, or the one that most CAs give.
+func usual(all []budget.Cert, profile time.Duration) time.Duration {
 	count := map[time.Duration]int{}
 	for _, c := range all {
 		if c.Life > 0 {
 			count[c.Life.Round(time.Hour)]++
 		}
 	}
-	most := defaultLife
+	most := cmp.Or(profile, defaultLife)
 	for _, life := range slices.Sorted(maps.Keys(count)) {
 		if count[life] > count[most] {
 			most = life
@@ -161,17 +262,21 @@ func usual(all []budget.Cert) time.Duration {
 	return most
 }
 
-// add puts sites that might be to the issuer that has most.
-func add(f farm.Farm, certs map[string][]budget.Cert, ask ForecastAsk, now time.Time) {
-	var to string
-	for _, i := range f.Issuers {
-		if to == "" || len(certs[i.Name]) > len(certs[to]) {
-			to = i.Name
+// add adds sites that might be, with the issuers that most sites have.
+func (o *outlook) add(ask ForecastAsk, now time.Time) {
+	if len(o.issuers) == 0 {
+		return
+	}
+	most, count := []string{o.issuers[0].Name}, map[string]int{}
+	for _, s := range o.f.Sites {
+		key := strings.Join(s.Issuers(), " ")
+		if count[key]++; count[key] > count[strings.Join(most, " ")] {
+			most = s.Issuers()
 		}
 	}
 	for n := range ask.AddNames {
 		name := "added-" + strconv.Itoa(n+1)
 		under := cmp.Or(ask.Under, name+".example")
-		certs[to] = append(certs[to], budget.Cert{Site: name, Names: []string{name + "." + under}, Due: now})
+		o.certs = append(o.certs, budget.Cert{Site: name, Names: []string{name + "." + under}, Issuers: most, Due: now})
 	}
 }

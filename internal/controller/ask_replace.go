@@ -10,7 +10,6 @@ import (
 
 	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/farm"
-	"github.com/certfarm/certfarm/internal/renew"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -64,25 +63,14 @@ type member struct {
 // Nothing is changed.
 func (c *Controller) PlanReplace(ctx context.Context, farmName string, ask ReplaceAsk) (p ReplacePlan, err error) {
 	p.At = c.Now()
-	var f farm.Farm
+	var o outlook
 	var all []member
-	certs, ledgers := map[string][]budget.Cert{}, map[string]budget.Ledger{}
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		if f, err = tx.Farm(ctx, farmName); err != nil {
+		if o, err = lookOut(ctx, tx, farmName); err != nil {
 			return err
 		}
-		if all, err = members(ctx, tx, f, ask); err != nil {
-			return err
-		}
-		if err := forecasted(ctx, tx, f, certs, p.At); err != nil {
-			return err
-		}
-		for _, i := range f.Issuers {
-			if ledgers[i.Name], err = wholeLedger(ctx, tx, farmName, i, certs[i.Name]); err != nil {
-				return err
-			}
-		}
-		return nil
+		all, err = members(ctx, tx, o.f, ask)
+		return err
 	})
 	if err != nil {
 		return p, err
@@ -90,41 +78,52 @@ func (c *Controller) PlanReplace(ctx context.Context, farmName string, ask Repla
 	for _, m := range all {
 		p.Sites = append(p.Sites, m.site.Name)
 	}
-	for _, i := range f.Issuers {
-		if fc := replaceAt(i, all, certs[i.Name], ledgers[i.Name], p.At); fc.Certificates > 0 {
+	for _, fc := range o.replacing(all, p.At) {
+		if fc.Certificates > 0 {
 			p.Issuers = append(p.Issuers, fc)
 		}
 	}
 	return p, nil
 }
 
-// replaceAt plays forward what an issuer has to do. Nothing of it is exempt from
+// replacing plays forward what each issuer has to do. Nothing of it is exempt from
 // limits, to be on the safe side.
-func replaceAt(i farm.Issuer, all []member, certs []budget.Cert, l budget.Ledger, now time.Time) (fc ReplaceForecast) {
-	fc.Issuer, fc.Pace = i.Name, budget.Staggering(l.Limits)
+func (o outlook) replacing(all []member, now time.Time) (forecasts []ReplaceForecast) {
+	o.live()
 	begins := map[string]time.Time{}
+	for n := range o.issuers {
+		i := &o.issuers[n]
+		i.Ledger.Limits.Exempt = farm.ExemptNone
+		forecasts = append(forecasts, paced(*i, all, begins, now))
+	}
+	for n := range o.certs {
+		if at, is := begins[o.certs[n].Site]; is {
+			o.certs[n].Due = at
+		}
+	}
+	for n, out := range budget.Simulate(o.scenario(now)) {
+		fc := &forecasts[n]
+		fc.Waited, fc.Lapses = out.Waited, out.Lapses
+		switch {
+		case out.Drained.After(fc.Done):
+			fc.Done = out.Drained
+		case out.Waited > 0 && out.Drained.IsZero():
+			fc.Done = time.Time{}
+		}
+	}
+	return forecasts
+}
+
+// paced is when those of an issuer begin, and the last of them at the earliest.
+func paced(i budget.Issuer, all []member, begins map[string]time.Time, now time.Time) (fc ReplaceForecast) {
+	fc.Issuer, fc.Pace = i.Name, budget.Staggering(i.Ledger.Limits)
 	for n, m := range all {
 		if m.site.Issuer != i.Name {
 			continue
 		}
-		at := now.Add(budget.Stagger(n, l.Limits))
+		at := now.Add(budget.Stagger(n, i.Ledger.Limits))
 		begins[m.site.Name], fc.Done = at, at
 		fc.Certificates, fc.Orders = fc.Certificates+1, fc.Orders+len(m.site.KeyTypes)
-	}
-	life := usual(certs)
-	for n := range certs {
-		certs[n].Life = cmp.Or(certs[n].Life, life)
-		if at, is := begins[certs[n].Site]; is {
-			certs[n].Due = at
-		}
-	}
-	out := budget.Simulate(budget.Scenario{Certs: certs, Ledger: l, Start: now, Days: 90, Before: renew.Before})
-	fc.Waited, fc.Lapses = out.Waited, out.Lapses
-	switch {
-	case out.Drained.After(fc.Done):
-		fc.Done = out.Drained
-	case out.Waited > 0 && out.Drained.IsZero():
-		fc.Done = time.Time{}
 	}
 	return fc
 }

@@ -132,8 +132,12 @@ func (s standing) failedAt(ctx context.Context, tx *store.Tx, issuer string) (at
 	return at, err
 }
 
-// room asks whether the issuer's buckets hold the site's orders, and takes nothing.
+// room asks whether the issuer's buckets hold the site's orders, and takes nothing. What
+// was granted is taken out of them already.
 func (s standing) room(ctx context.Context, tx *store.Tx) (budget.Answer, error) {
+	if t := s.cert.Turn; t != nil && t.Issuer == s.issuer.Name && t.Granted.Add(turnKept).After(tx.Now()) {
+		return budget.Answer{OK: true}, nil
+	}
 	l, err := ledger(ctx, tx, s.cert.Farm, s.issuer, s.site.Names)
 	if err != nil || !l.Counts() || s.exempt(l.Limits, tx.Now()) {
 		return budget.Answer{OK: true}, err

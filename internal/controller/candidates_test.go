@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"testing"
@@ -80,4 +81,47 @@ func (q *queue) fallBack(name string) {
 		_, err = tx.SaveFarm(ctx, f, nil, "test", 1)
 		return err
 	})
+}
+
+// The forecast asks a site's issuers in turn as orders do: played beside the real checks
+// for some days, it has the same sites go to the same issuer.
+func TestTheForecastAsksIssuersInTurn(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, farm.Limits{Orders: farm.Rate{Count: 4, Per: 40 * 24 * time.Hour}}, 20)
+	q.fallBack("other")
+	r, err := q.Forecast(t.Context(), "shop", ForecastAsk{Days: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forecast := map[string]string{}
+	for _, in := range r.Issuers[1].StandsIn {
+		forecast[in.Site] = "other"
+		if in.For != "ca" || in.Orders != 1 {
+			t.Errorf("%+v", in)
+		}
+	}
+	if n := r.Issuers[0].Orders + r.Issuers[1].Orders; len(forecast) < 10 || n != 20 || r.Issuers[0].Orders != 20-len(forecast) || r.Issuers[1].Certificates != 0 {
+		t.Fatalf("%d stand in, %d orders, %d certificates begin with the other", len(forecast), n, r.Issuers[1].Certificates)
+	}
+	q.arm()
+	for end := q.now.Add(16 * 24 * time.Hour); q.now.Before(end); {
+		q.now = q.now.Add(30 * time.Minute)
+		q.run()
+	}
+	q.update(func(ctx context.Context, tx *store.Tx) error {
+		all, err := tx.Orders(ctx, "shop", store.OrderQuery{})
+		for _, o := range all {
+			if is := o.Issuer; is != cmp.Or(forecast[o.Site], "ca") {
+				t.Errorf("%s is ordered from %s, the forecast said %q", o.Site, is, forecast[o.Site])
+			}
+		}
+		if len(all) != 20 {
+			t.Errorf("%d orders", len(all))
+		}
+		return err
+	})
+	added, err := q.Forecast(t.Context(), "shop", ForecastAsk{Days: 1, AddNames: 30})
+	if err != nil || added.Issuers[0].Certificates != 50 || len(added.Issuers[1].StandsIn) < 25 {
+		t.Errorf("of 30 names that are added, %d stand in: %v", len(added.Issuers[1].StandsIn), err)
+	}
 }

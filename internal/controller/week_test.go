@@ -231,8 +231,8 @@ func (w *week) check(ctx context.Context) {
 	w.t.Helper()
 	t := w.t
 	forecast := budget.Simulate(budget.Scenario{
-		Certs: w.certs, Ledger: budget.Ledger{Limits: farm.Limits{Orders: w.limit}}, Start: w.begin, Days: 3, Before: renew.Before,
-	})
+		Certs: w.certs, Issuers: []budget.Issuer{{Ledger: budget.Ledger{Limits: farm.Limits{Orders: w.limit}}}}, Start: w.begin, Days: 3, Before: renew.Before,
+	})[0]
 	took, want := w.clock().Sub(w.begin), forecast.Drained.Sub(w.begin)
 	if d := took - want; d.Abs() > time.Hour {
 		t.Errorf("drained after %s, the forecast says %s", took, want)
