@@ -83,7 +83,7 @@ func (c *resolver) tooMany(w target) bool {
 	return c.full
 }
 
-// paced gives targets their own window, deadline and lag.
+// paced gives targets their own window, deadline, lag and absent_max.
 func (c *resolver) paced(w target, all []farm.Target) []farm.Target {
 	windows := c.windows(w.at.field("window"), w.Window)
 	for i := range all {
@@ -93,6 +93,9 @@ func (c *resolver) paced(w target, all []farm.Target) []farm.Target {
 		}
 		if w.Lag != nil {
 			all[i].Lag = time.Duration(*w.Lag)
+		}
+		if w.AbsentMax != nil {
+			all[i].AbsentMax = farm.Share(*w.AbsentMax)
 		}
 	}
 	if w.Deadline != nil {

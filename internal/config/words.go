@@ -148,6 +148,7 @@ type target struct {
 	Window    list              `yaml:"window" doc:"When this target may be activated, written as in policy, and in place of the policy's. The site's other targets do not wait for it: it follows in a rollout of its own, with the same certificate. Default: with the others."`
 	Deadline  *duration         `yaml:"deadline" doc:"For one act on this target. Default: the policy's."`
 	Lag       *duration         `yaml:"lag" doc:"How long its readers may still see the old certificate after it went live: caches, replicas. Default: what the kind knows."`
+	AbsentMax *share            `yaml:"absent_max" doc:"How many of its endpoints may be switched off (nobody takes a connection) without holding a rollout: servers that read a share, say. One must answer. Default: 0."`
 	Endpoints []endpoint        `yaml:"endpoints" doc:"Where the certificate is seen, for each node. Default: the node's address, port 443, the site's first name."`
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy"
@@ -103,7 +104,7 @@ func (c *Controller) watch(ctx context.Context, a act, answer *farm.Answer, want
 		if moment.Err() != nil && last != nil {
 			return last // a look that was cut short says less than the one before
 		}
-		err := judge(want, sights, c.Now())
+		err := judge(want, probe.Present(sights, a.place.Target.AbsentMax), c.Now())
 		answer.Sights = sights
 		if err == nil || faultOf(err) == farm.VersionFault && faultOf(last) == farm.VersionFault {
 			return err
@@ -167,27 +168,43 @@ func (c *Controller) sights(ctx context.Context, a act, want []farm.Version, sam
 	return all
 }
 
+// endpointsAtOnce is how many endpoints of one target are asked at the same time: one
+// that is switched off keeps who asks waiting, and the others must be seen meanwhile.
+const endpointsAtOnce = 16
+
 // look asks every endpoint of a target the same question.
 func (c *Controller) look(ctx context.Context, farmName string, t farm.Target, q probe.Question) []farm.Sight {
-	var sights []farm.Sight
-	for _, e := range t.Endpoints {
-		q := q
-		q.Endpoint, q.Target = e, t.Name
-		if e.Path == "ssh" {
-			h, err := c.Host(ctx, farmName, t.Node)
-			if err != nil {
-				sights = append(sights, farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()})
-				continue
-			}
-			q.Through = h
-		}
-		s, err := c.Prober.Probe(ctx, q)
-		if err != nil {
-			s = farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()}
-		}
-		sights = append(sights, s)
+	sights := make([]farm.Sight, len(t.Endpoints))
+	slots := make(chan struct{}, endpointsAtOnce)
+	var wg sync.WaitGroup
+	for i, e := range t.Endpoints {
+		slots <- struct{}{}
+		wg.Go(func() {
+			sights[i] = c.lookAt(ctx, farmName, t, e, q)
+			<-slots
+		})
 	}
+	wg.Wait()
 	return sights
+}
+
+func (c *Controller) lookAt(ctx context.Context, farmName string, t farm.Target, e farm.Endpoint, q probe.Question) farm.Sight {
+	unasked := func(err error) farm.Sight {
+		return farm.Sight{Endpoint: e, Target: t.Name, At: c.Now(), Error: err.Error()}
+	}
+	q.Endpoint, q.Target = e, t.Name
+	if e.Path == "ssh" {
+		h, err := c.Host(ctx, farmName, t.Node)
+		if err != nil {
+			return unasked(err)
+		}
+		q.Through = h
+	}
+	s, err := c.Prober.Probe(ctx, q)
+	if err != nil {
+		return unasked(err)
+	}
+	return s
 }
 
 // restore puts one target back and sees that it serves what it served before.

@@ -93,6 +93,9 @@ func own(t farm.Target) map[string]string {
 	if len(windows) > 0 {
 		all["window"] = strings.Join(windows, "; ")
 	}
+	if t.AbsentMax != (farm.Share{}) {
+		all["absent_max"] = t.AbsentMax.String()
+	}
 	for name, d := range map[string]time.Duration{"deadline": t.Deadline, "lag": t.Lag} {
 		if d > 0 {
 			all[name] = d.String()

@@ -266,14 +266,14 @@ func (d *SiteDetail) ofAccount(ctx context.Context, tx *store.Tx, farmName strin
 	return nil
 }
 
-// inStep reports that every endpoint was last seen to serve what the target
+// inStep reports that every endpoint that must was last seen to serve what the target
 // should hold.
 func inStep(p farm.Place, versions map[string]farm.Version) bool {
 	var leaves []farm.Leaf
 	for _, id := range p.Desired {
 		leaves = append(leaves, versions[id].Leaves...)
 	}
-	for _, s := range p.Sights {
+	for _, s := range probe.Present(p.Sights, p.Target.AbsentMax) {
 		if ok, _, _ := probe.Judge(leaves, s, s.At); !ok {
 			return false
 		}

@@ -192,6 +192,9 @@ func stepEvent(r farm.Rollout, s farm.Step, a farm.Answer) farm.Event {
 	switch s.State {
 	case farm.Verified:
 		e.Text = fmt.Sprintf("%s serves the new certificate, seen in %d handshakes", s.Target, handshakes(a.Sights))
+		if away := away(a.Sights); len(away) > 0 {
+			e.Level, e.Text = farm.Warn, e.Text+"; switched off, and not waited for: "+list(away)
+		}
 	case farm.Failed:
 		e.Level, e.Text = farm.Warn, fmt.Sprintf("%s: %s fault: %s", s.Target, s.Fault, s.Error)
 	case farm.Absent:
@@ -208,6 +211,16 @@ func stepEvent(r farm.Rollout, s farm.Step, a farm.Answer) farm.Event {
 		e.Text = s.Target + " is left alone: " + s.Error
 	}
 	return e
+}
+
+// away lists the endpoints at which nobody took a connection.
+func away(sights []farm.Sight) (all []string) {
+	for _, s := range sights {
+		if s.Away {
+			all = append(all, s.Endpoint.Address)
+		}
+	}
+	return all
 }
 
 func handshakes(sights []farm.Sight) (n int) {

@@ -162,7 +162,7 @@ func (c *Controller) glance(ctx context.Context, w watched, p farm.Place) glance
 	}
 	g.sights = c.look(ctx, p.Farm, p.Target, q)
 	if len(desired) > 0 { // else it is not installed yet, and that was tried
-		g.drift, g.ours = probe.Drifted(desired, older, g.sights, c.Now())
+		g.drift, g.ours = probe.Drifted(desired, older, probe.Present(g.sights, p.Target.AbsentMax), c.Now())
 	}
 	silent := probe.Silent(g.sights)
 	g.reach = farm.ReachUp

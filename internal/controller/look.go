@@ -49,7 +49,7 @@ func (c *Controller) lookerOf(farmName string) func(context.Context, string) (de
 	}
 }
 
-// lookOnce names the first endpoint that serves none of the leaves.
+// lookOnce names the first endpoint that serves none of the leaves, of those that must.
 func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Target, sni string, leaves []string) error {
 	if sni != "" {
 		t.Endpoints = slices.Clone(t.Endpoints)
@@ -57,7 +57,7 @@ func (c *Controller) lookOnce(ctx context.Context, farmName string, t farm.Targe
 			t.Endpoints[i].SNI = sni
 		}
 	}
-	for _, s := range c.look(ctx, farmName, t, probe.Question{Samples: samples}) {
+	for _, s := range probe.Present(c.look(ctx, farmName, t, probe.Question{Samples: samples}), t.AbsentMax) {
 		strange := func(f string) bool { return !slices.Contains(leaves, f) }
 		switch at := s.Endpoint.Address + " (" + s.Endpoint.SNI + ")"; {
 		case s.Error != "":

@@ -16,6 +16,7 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/lab"
+	"github.com/certfarm/certfarm/internal/store"
 )
 
 // serveTLS is a server that looks for its certificate at each handshake.
@@ -64,18 +65,28 @@ func pairOf(pfx []byte, password farm.Secret) (*tls.Certificate, error) {
 	return &pair, err
 }
 
+// closedPort is an address at which nobody takes a connection.
+func closedPort(t *testing.T) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, l.Close())
+	return l.Addr().String()
+}
+
 // A store that belongs to no node goes with the farm: staged, made live, seen at
-// its reader, and put back with the others.
+// its reader, and put back with the others. A reader that is switched off holds
+// nothing where farm.yaml says so, and is named.
 func TestATargetThatIsNoPlaceOnANode(t *testing.T) {
 	t.Parallel()
 	root, password := t.TempDir(), farm.NewSecret([]byte("correct horse battery"))
 	secret := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(secret, password.Reveal(), 0o600))
 	file := filepath.Join(root, "shop.test.pfx")
-	reader := startReader(t, file, password)
+	reader, off := startReader(t, file, password), closedPort(t)
 	options, err := json.Marshal(map[string]any{"path": root, "polling_interval": "1s"})
 	must(t, err)
-	target := fmt.Sprintf("      - {kind: ccs, on: web1, options: %s, secrets: {store_password: {file: %q}}, endpoints: [{address: %q}]}\n    balancers:", options, secret, reader)
+	target := fmt.Sprintf("      - {kind: ccs, on: web1, options: %s, secrets: {store_password: {file: %q}}, absent_max: 1, endpoints: [{address: %q}, {address: %q}]}\n    balancers:", options, secret, off, reader)
 	b, v1 := serving(t, setting{layout: lab.Layout{Nodes: 2}, edit: func(_ *bed, text string) string {
 		return strings.Replace(text, "    balancers:", target, 1)
 	}})
@@ -91,6 +102,17 @@ func TestATargetThatIsNoPlaceOnANode(t *testing.T) {
 	}
 	if got := stored(); got != v1 {
 		t.Fatalf("the store has %s, the nodes serve %s", got, v1)
+	}
+	told, err := b.Controller.Events(b.ctx, b.Farm, store.EventQuery{Kind: "step.verified"})
+	must(t, err)
+	if !slices.ContainsFunc(told, func(e farm.Event) bool {
+		return e.Target == "shop/ccs" && e.Level == farm.Warn && strings.HasSuffix(e.Text, "switched off, and not waited for: "+off)
+	}) {
+		t.Errorf("nobody is told that %s is switched off\n%s", off, b.story())
+	}
+	b.look()
+	if d := b.describe(); d.Health != "healthy" {
+		t.Errorf("%s: %v", d.Health, d.Attention)
 	}
 	b.set("web2", lab.BadReload)
 	b.renew()

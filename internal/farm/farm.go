@@ -183,6 +183,8 @@ type Target struct {
 	Windows  []Window      `json:"windows,omitzero"`  // when this target may be activated, in place of the policy's windows: rollouts of others do not wait for it
 	Deadline time.Duration `json:"deadline,omitzero"` // for one act on it, in place of the policy's; 0: the policy's
 	Lag      time.Duration `json:"lag,omitzero"`      // how long its readers may still see the old certificate, beside what its kind knows
+
+	AbsentMax Share `json:"absent_max,omitzero"` // of its endpoints, that may be away without holding a rollout; zero: none
 }
 
 // An Endpoint is where a certificate is seen: an address, a port and a server

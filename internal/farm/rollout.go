@@ -175,6 +175,7 @@ type Sight struct {
 	Target      string    `json:"target,omitzero"`
 	At          time.Time `json:"at,omitzero"`
 	Answered    bool      `json:"answered"`             // a TLS handshake was completed
+	Away        bool      `json:"away,omitzero"`        // nobody took a connection: the machine is switched off, or nothing listens there
 	Fingerprint []string  `json:"fingerprint,omitzero"` // leaves seen, one for each sort of key that was asked for
 	NotSeen     []string  `json:"not_seen,omitzero"`    // leaves that could not be asked for, with why
 	Names       []string  `json:"names,omitzero"`

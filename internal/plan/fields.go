@@ -215,7 +215,7 @@ func installed(t *farm.Target) []value {
 
 // pace is when a target may be changed, and how long that takes.
 func pace(t *farm.Target) []value {
-	return []value{{"deadline", t.Deadline.String()}, {"lag", t.Lag.String()}, {"window", windows(t.Windows)}}
+	return []value{{"deadline", t.Deadline.String()}, {"lag", t.Lag.String()}, {"window", windows(t.Windows)}, {"absent_max", t.AbsentMax.String()}}
 }
 
 // options are what a kind or a provider was told, one value each.

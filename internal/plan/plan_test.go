@@ -173,7 +173,7 @@ var silent = []string{
 	// Only one field of a SecretRef is set, and a Share is a count or a percentage.
 	"Issuers.EAB.HMAC.File", "Issuers.EAB.HMAC.Env", "Nodes.SSH.Key.File", "Nodes.SSH.Key.Env",
 	"Nodes.SMB.Password.File", "Nodes.SMB.Password.Env",
-	"Site.Policy.Canary.Least", "Site.Policy.FailureBudget.Least", "Site.Policy.AbsentMax.Count",
+	"Site.Policy.Canary.Least", "Site.Policy.FailureBudget.Least", "Site.Policy.AbsentMax.Count", "Site.Targets.AbsentMax.Least",
 }
 
 // TestEveryFieldCounts edits each field of a farm in turn: nothing that farm.yaml

@@ -24,6 +24,17 @@ func Silent(sights []farm.Sight) bool {
 	return len(sights) > 0
 }
 
+// Present leaves out the sights of endpoints that are away, if these are at most so
+// many and one endpoint is not. Who takes a connection and shows nothing is never left
+// out: a server that cannot read its certificate does that.
+func Present(sights []farm.Sight, away farm.Share) []farm.Sight {
+	present := slices.DeleteFunc(slices.Clone(sights), func(s farm.Sight) bool { return s.Away })
+	if gone := len(sights) - len(present); gone > away.Of(len(sights)) || len(present) == 0 {
+		return sights
+	}
+	return present
+}
+
 // Judge holds a sight against the leaves that are wanted at its endpoint.
 //
 //	all of the wanted leaves, trusted, and nothing else   ok

@@ -146,3 +146,25 @@ func TestConfidence(t *testing.T) {
 		t.Error("samples never make certain")
 	}
 }
+
+func TestPresent(t *testing.T) {
+	up, mute := farm.Sight{Answered: true}, farm.Sight{Error: "reset"}
+	off := farm.Sight{Away: true, Error: "refused"}
+	for name, c := range map[string]struct {
+		sights []farm.Sight
+		away   farm.Share
+		want   int
+	}{
+		"all are there":              {[]farm.Sight{up, up}, farm.Share{Count: 1}, 2},
+		"none may be away":           {[]farm.Sight{up, off}, farm.Share{}, 2},
+		"one may":                    {[]farm.Sight{off, up, up}, farm.Share{Count: 1}, 2},
+		"one may, and two are":       {[]farm.Sight{off, up, off}, farm.Share{Count: 1}, 3},
+		"a share, rounded down":      {[]farm.Sight{off, up, up, up}, farm.Share{Percent: 25}, 3},
+		"who takes a connection":     {[]farm.Sight{mute, up}, farm.Share{Count: 1}, 2},
+		"one at least must be there": {[]farm.Sight{off, off}, farm.Share{Count: 2}, 2},
+	} {
+		if got := Present(c.sights, c.away); len(got) != c.want {
+			t.Errorf("%s: %d are left, want %d", name, len(got), c.want)
+		}
+	}
+}

@@ -151,6 +151,7 @@ func (a *asker) sight(s survey) farm.Sight {
 	switch {
 	case len(failed) == len(s.looks):
 		sum.Error = failed[0].Error()
+		sum.Away = !slices.ContainsFunc(s.looks, func(l look) bool { return !l.away })
 	case len(failed) > 0:
 		sum.Error = fmt.Sprintf("%d of %d handshakes failed: %v", len(failed), len(s.looks), failed[0])
 	}

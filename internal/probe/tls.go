@@ -122,6 +122,7 @@ type look struct {
 	proven  bool                // the server proved that it has the leaf's key
 	version uint16              // of TLS, where the handshake was completed
 	refused bool                // connected, and turned away before any certificate
+	away    bool                // nobody took the connection
 	ours    bool                // err is our own trouble: the endpoint was not asked
 	err     error
 }
@@ -182,7 +183,7 @@ func (a *asker) look(ctx context.Context, w wish) (l look) {
 	defer cancel()
 	conn, err := a.dial.Dial(ctx, "tcp", a.q.Endpoint.Address)
 	if err != nil {
-		return look{err: inTime(ctx, err), ours: ourTrouble(err)}
+		return look{err: inTime(ctx, err), away: true, ours: ourTrouble(err)}
 	}
 	defer conn.Close()
 	// A channel inside SSH knows no deadlines, so the line is closed instead.

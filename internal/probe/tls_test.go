@@ -196,6 +196,9 @@ func TestProbeOfServersThatSayNothing(t *testing.T) {
 			if s.Answered || s.Trusted || s.Error == "" || !strings.Contains(s.Error, c.why) || !Silent([]farm.Sight{s}) {
 				t.Errorf("got %+v", s)
 			}
+			if s.Away != (name == "refuses") { // all others take the connection
+				t.Errorf("away: %t", s.Away)
+			}
 		})
 	}
 }
