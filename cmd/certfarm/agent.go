@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -26,18 +25,18 @@ import (
 
 func newAgent(a *app) *cobra.Command {
 	return group(&cobra.Command{
-		Use: "agent join|run", GroupID: groupStart, Short: "Work on a node that nobody reaches: its agent asks the controllers",
+		Use: "agent join|install|run", GroupID: groupStart, Short: "Work on a node that nobody reaches: its agent asks the controllers",
 		Long: `The agent is for nodes that the controllers cannot or should not log in to. It asks
 them what is to be done, does it if this node's own policy allows it, and brings the
-answer; nothing connects to the node. Join once, with a token; then run it as a
-service.
+answer; nothing connects to the node. Join once, with a token; then install it as a
+service, or run it.
 
 At a controller: certfarm serve --agents :8404, "agent: true" for the node in
 farm.yaml, and certfarm node token NODE.`,
 		Example: `certfarm agent join --server https://certfarm1:8404 --server https://certfarm2:8404 < token
-certfarm agent run
-certfarm snippet agent-unit > /etc/systemd/system/certfarm-agent.service`,
-	}, newAgentJoin(a), newAgentRun(a))
+certfarm agent install --write /etc/nginx/certs
+certfarm agent run`,
+	}, newAgentJoin(a), newAgentInstall(a), newAgentUninstall(a), newAgentRun(a))
 }
 
 func newAgentJoin(a *app) *cobra.Command {
@@ -212,9 +211,8 @@ nginx"), or name the folders that they write to and, for a test that opens ports
 certfarm snippet agent-unit --ready 127.0.0.1:8405 > /etc/systemd/system/certfarm-agent.service`,
 		Args: args(0, 0, "nothing"),
 		RunE: func(*cobra.Command, []string) error {
-			ask.Program = "/usr/local/bin/certfarm"
-			if self, err := os.Executable(); err == nil && filepath.IsAbs(self) && !strings.ContainsAny(self, " %\\\"'") {
-				ask.Program = self
+			if ask.Program = agentProgram(); strings.ContainsAny(ask.Program, " %\\\"'") {
+				ask.Program = "/usr/local/bin/certfarm"
 			}
 			text, err := snippet.AgentUnit(ask)
 			if err != nil {
@@ -227,11 +225,6 @@ certfarm snippet agent-unit --ready 127.0.0.1:8405 > /etc/systemd/system/certfar
 			return err
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&ask.State, "state", agent.DefaultState(), "folder of the agent's key and memory")
-	f.StringVar(&ask.Policy, "policy", fence.File, "the node's own policy")
-	f.StringVar(&ask.Ready, "ready", "", "loopback address for GET /ready")
-	f.StringSliceVar(&ask.Writes, "write", nil, "folders that certificates, tests and reloads write to")
-	f.BoolVar(&ask.LowPorts, "low-ports", false, "a test command opens ports below 1024 (CAP_NET_BIND_SERVICE)")
+	agentUnitFlags(c, &ask)
 	return c
 }
