@@ -200,7 +200,11 @@ func (a *app) ready(ctx context.Context, o selftesting, p *deploytest.Practice, 
 	if err := a.assentTo(o, places); err != nil {
 		return err
 	}
-	if err := p.Reach(ctx); err != nil {
+	err := p.Reach(ctx)
+	if errors.Is(err, deploy.ErrTest) {
+		return hinted(fmt.Errorf("nothing was tried: %w", err), "the rules need a server whose own configuration passes: mend it, or put a first certificate where it looks for one")
+	}
+	if err != nil {
 		return hinted(fmt.Errorf("nothing was tried: %w", err), "first mend the line to the target: every rule would ask it again")
 	}
 	return nil

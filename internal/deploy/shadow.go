@@ -66,6 +66,7 @@ type Shadow struct {
 	// Drop takes the place away where it is no files, by its deployer; nil: there are
 	// only files.
 	Drop    func(ctx context.Context, d Deployer) error
+	Test    []string // the server's own config test on the node, which fails in every place if it fails now; empty: none
 	Touches []string // what is written, in words: people assent to it
 	Untried []Untried
 }

@@ -72,7 +72,8 @@ func (p *Practice) Places() ([]deploy.Place, error) {
 
 // Reach looks at the place once, before all rules do: what cannot be reached, or lets
 // nobody log in, is an error now. Asked again by every rule, a wrong password would
-// lock the account.
+// lock the account. So is a server whose configuration does not pass its own test: no
+// rule would tell anything. That error is deploy.ErrTest.
 func (p *Practice) Reach(ctx context.Context) error {
 	place, err := p.shadow("first")
 	if err != nil {
@@ -90,7 +91,20 @@ func (p *Practice) Reach(ctx context.Context) error {
 	if errors.Is(err, host.ErrUnreachable) {
 		return err
 	}
-	return nil // the rules say it better
+	return p.passes(ctx, place.Test) // what else there was, the rules say better
+}
+
+// passes runs a config test as the deployers will.
+func (p *Practice) passes(ctx context.Context, test []string) error {
+	if len(test) == 0 || p.Setup.Host == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, clearWithin)
+	defer cancel()
+	if _, err := p.Setup.Host.Run(ctx, test, nil); err != nil {
+		return fmt.Errorf("%w: %w", deploy.ErrTest, err)
+	}
+	return nil
 }
 
 func (p *Practice) shadow(name string) (deploy.Place, error) {

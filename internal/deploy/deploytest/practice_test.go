@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
+	"github.com/certfarm/certfarm/internal/deploy/target"
 	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/host/hosttest"
 )
@@ -141,5 +143,24 @@ func TestDescribe(t *testing.T) {
 	}
 	if want := []string{"test=[a, b]", "port=8080", "set={k: v}", "none="}; !slices.Equal(got, want) || d.Fence != "fenced" || len(d.Secrets) != 1 {
 		t.Errorf("got %q of %+v", got, d)
+	}
+}
+
+// A config test that fails already would break most rules, and tell nothing of them.
+func TestPracticeWantsAServerThatWorks(t *testing.T) {
+	passes := false
+	m := &hosttest.Mem{Exec: func(_ context.Context, argv []string, _ []byte) ([]byte, error) {
+		if passes || argv[0] != "nginx" {
+			return nil, nil
+		}
+		return nil, &host.ExitError{Argv: argv, Status: 1, Output: []byte("no such file\ntest failed\n")}
+	}}
+	p := &deploytest.Practice{Kinds: target.All(), Kind: "nginx", Options: []byte(`{"pem": "/tls/shop.pem"}`), Setup: deploy.Setup{Host: m}, Mark: "try"}
+	if err := p.Reach(t.Context()); !errors.Is(err, deploy.ErrTest) || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got %v", err)
+	}
+	passes = true
+	if err := p.Reach(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -50,7 +50,7 @@ func (o upkeep) shadow(t deploy.Trial, live string) (upkeep, []deploy.Untried) {
 
 // shadowOf is the shadow of files at some places.
 func shadowOf(t deploy.Trial, o deploy.Options, u upkeep, live []place, untried []deploy.Untried) deploy.Shadow {
-	s := deploy.Shadow{Options: o, Untried: untried}
+	s := deploy.Shadow{Options: o, Untried: untried, Test: u.Test}
 	for _, p := range live {
 		pair := [2]string{p.Files[0].Live, p.Files[len(p.Files)-1].Live}
 		s.Live = append(s.Live, pair)
