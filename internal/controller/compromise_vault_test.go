@@ -81,7 +81,7 @@ func TestACompromisedKeyLeavesAVault(t *testing.T) {
 	told, err := b.Controller.Events(b.ctx, b.Farm, store.EventQuery{Kind: "copies.erased"})
 	must(t, err)
 	for _, e := range told {
-		if e.Target == "shop/kv" && (!strings.Contains(e.Text, "earlier versions 1, 2") || !strings.Contains(e.Hint, "purged") || e.Level != farm.Warn) {
+		if e.Target == "shop/kv" && (!strings.Contains(e.Text, "earlier versions 1, 2") || !strings.Contains(e.Text, "purged") || e.Level != farm.Warn) {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -216,7 +216,7 @@ func (c *Controller) applyErase(ctx context.Context, tx *store.Tx, f farm.Finish
 		e.Text = p.Target.Name + " gives nobody the old key any more: taken away are the earlier versions " + list(gone)
 	}
 	if r.forgotten.Left != "" {
-		e.Level, e.Hint = farm.Warn, r.forgotten.Left
+		e.Level, e.Text = farm.Warn, e.Text+"; "+r.forgotten.Left
 	}
 	p.Purge = time.Time{}
 	return errors.Join(tx.PutPlace(ctx, p), tell(ctx, tx, e), armCompromise(ctx, tx, p.Farm, p.Target.Site))

@@ -1,7 +1,9 @@
 package ccs
 
 import (
+	"cmp"
 	"context"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,7 +92,7 @@ func (i *inspector) look(ctx context.Context, file string) error {
 		return nil
 	}
 	if cipher, err := encode.PFXCipherOf(data); err != nil {
-		i.found(file, Unreadable, "take it away, or write it again", "it is no PFX that the readers open: %v", err)
+		i.found(file, Unreadable, "take it away, or write it again", "it is no PFX that the readers open: %s", whyUnread(err))
 		return nil
 	} else if !i.options.reads(cipher) {
 		i.found(file, Cipher, "write it again: a rollout of its site does", "it is protected by %s, which not all readers (%s) can read", cipher, i.options.Readers)
@@ -109,6 +111,17 @@ func (i *inspector) look(ctx context.Context, file string) error {
 	}
 	i.opened[strings.ToLower(file)] = b
 	return i.judge(file, b)
+}
+
+// whyUnread is why a file is no PFX, without the parser's own account of a structure
+// that is none.
+func whyUnread(err error) string {
+	_, structure := errors.AsType[asn1.StructuralError](err)
+	_, syntax := errors.AsType[asn1.SyntaxError](err)
+	if structure || syntax {
+		return "what is in it is something else"
+	}
+	return err.Error()
 }
 
 // reads says whether all readers can read a cipher.
@@ -131,7 +144,7 @@ func (i *inspector) judge(file string, b farm.Bundle) error {
 		covered = covered || err == nil && slices.Contains(files, strings.ToLower(file))
 	}
 	if !covered && leaf.VerifyHostname(hostOf(file)) != nil {
-		i.found(file, Uncovered, "clients see a warning: write the right one, or take it away", "its certificate is for %s", strings.Join(b.Names, ", "))
+		i.found(file, Uncovered, "clients see a warning: write the right one, or take it away", "its certificate is for %s", cmp.Or(strings.Join(b.Names, ", "), "no name at all"))
 	}
 	return nil
 }

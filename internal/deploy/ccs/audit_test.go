@@ -100,3 +100,20 @@ func TestAuditOfWhatCannotBeRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A person is told what is there, and not what a parser makes of it.
+func TestAuditTellsPeople(t *testing.T) {
+	s := newShop(t, plain)
+	s.install(t, 1, bundleFor(t, "www.example.org", "example.org"))
+	must(t, s.mem.Write(t.Context(), "/srv/certs/junk.example.org.pfx", []byte("garbage"), host.Attr{Mode: 0o644}))
+	found, err := s.Audit(t.Context(), deploy.Audit{Now: now})
+	must(t, err)
+	for _, f := range found {
+		if f.Trouble == Unreadable && f.Problem != "it is no PFX that the readers open: what is in it is something else" {
+			t.Errorf("got %q", f.Problem)
+		}
+	}
+	if len(found) == 0 || found[0].Trouble != Unreadable {
+		t.Errorf("got %+v", found)
+	}
+}
