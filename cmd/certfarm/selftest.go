@@ -205,7 +205,7 @@ func (a *app) ready(ctx context.Context, o selftesting, p *deploytest.Practice, 
 		return hinted(fmt.Errorf("nothing was tried: %w", err), "the rules need a server whose own configuration passes: mend it, or put a first certificate where it looks for one")
 	}
 	if err != nil {
-		return hinted(fmt.Errorf("nothing was tried: %w", err), "first mend the line to the target: every rule would ask it again")
+		return hinted(fmt.Errorf("nothing was tried: %w", err), "mend that first: every rule would meet the same")
 	}
 	return nil
 }

@@ -70,9 +70,9 @@ func (p *Practice) Places() ([]deploy.Place, error) {
 	return []deploy.Place{first}, nil
 }
 
-// Reach looks at the place once, before all rules do: what cannot be reached, or lets
-// nobody log in, is an error now. Asked again by every rule, a wrong password would
-// lock the account. So is a server whose configuration does not pass its own test: no
+// Reach looks at the place once, before all rules do: what cannot be reached, lets
+// nobody log in, or has nothing of what the kind asks for, is an error now. Asked again
+// by every rule, a wrong password would lock the account. So is a server whose configuration does not pass its own test: no
 // rule would tell anything. That error is deploy.ErrTest.
 func (p *Practice) Reach(ctx context.Context) error {
 	place, err := p.shadow("first")
@@ -88,10 +88,10 @@ func (p *Practice) Reach(ctx context.Context) error {
 			err = errors.Join(err, c.Close())
 		}
 	}
-	if errors.Is(err, host.ErrUnreachable) {
+	if errors.Is(err, host.ErrUnreachable) || err != nil && len(place.Make) == 0 {
 		return err
 	}
-	return p.passes(ctx, place.Test) // what else there was, the rules say better
+	return p.passes(ctx, place.Test) // where a folder is to be made first, the rules say better what else there is
 }
 
 // passes runs a config test as the deployers will.

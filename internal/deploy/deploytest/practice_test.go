@@ -163,4 +163,8 @@ func TestPracticeWantsAServerThatWorks(t *testing.T) {
 	if err := p.Reach(t.Context()); err != nil {
 		t.Error(err)
 	}
+	p.Setup.Host = &hosttest.Faulty{Linked: m, Refuse: func(string) error { return errors.New("no rights there") }}
+	if err := p.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "no rights there") {
+		t.Errorf("got %v", err)
+	}
 }
