@@ -57,29 +57,14 @@ func newCrowd(ctx context.Context, dir string) (c *crowd, err error) {
 	}
 	c.ends = append(c.ends, c.store.Close)
 	c.ctl = controller.New(controller.Config{Store: c.store, Keys: secret.Fresh()})
-	if err := c.states(dir); err != nil {
+	if c.dir, err = othersDir(dir); err != nil {
 		return nil, err
 	}
+	c.ends = append(c.ends, func() error { return os.RemoveAll(c.dir) })
 	if err := c.listen(ctx); err != nil {
 		return nil, err
 	}
 	return c, c.join(ctx)
-}
-
-// shared is memory that looks like a folder.
-const shared = "/dev/shm"
-
-// states makes the folder of what agents remember: each writes and syncs its own, on a
-// machine of its own, and so in memory here where that can be.
-func (c *crowd) states(dir string) (err error) {
-	if _, err := os.Stat(shared); err == nil {
-		dir = shared
-	}
-	if c.dir, err = os.MkdirTemp(dir, "certfarm-bench-"); err != nil {
-		return err
-	}
-	c.ends = append(c.ends, func() error { return os.RemoveAll(c.dir) })
-	return nil
 }
 
 // dirOf is where the agents of a sender remember.

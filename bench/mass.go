@@ -79,6 +79,7 @@ type massTest struct {
 	signer
 	dir         string
 	key         string // file of the login key
+	disks       string // of all nodes
 	nodes, peer []*massNode
 	config      controller.Config
 	controller  *controller.Controller
@@ -105,9 +106,12 @@ func newMassTest(ctx context.Context, dir string) (m *massTest, err error) {
 	if err != nil {
 		return m, err
 	}
+	if m.disks, err = othersDir(dir); err != nil {
+		return m, err
+	}
 	for i := range 2 * massNodes {
 		name := fmt.Sprintf("node%d", i+1)
-		n, err := newMassNode(name, filepath.Join(dir, name), login)
+		n, err := newMassNode(name, filepath.Join(m.disks, name), login)
 		if err != nil {
 			return m, err
 		}
@@ -345,6 +349,9 @@ func (m *massTest) close() error {
 	}
 	for _, n := range append(m.nodes, m.peer...) {
 		errs = append(errs, n.close())
+	}
+	if m.disks != "" {
+		errs = append(errs, os.RemoveAll(m.disks))
 	}
 	return errors.Join(errs...)
 }

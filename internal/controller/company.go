@@ -69,8 +69,13 @@ func (g *gathering) patient(ready int, now time.Time) bool {
 	return now.Before(g.moved.Add(companyStalled)) && now.Before(g.began.Add(companyLongest))
 }
 
-// awaited reports that more may become ready soon.
+// awaited reports that more may become ready soon. Mostly that is seen by the group itself,
+// which is asked first: to ask all that it concerns goes through every running rollout.
 func awaited(ctx context.Context, tx *store.Tx, farmName, group string) (bool, error) {
+	own, err := tx.Doing(ctx, farmName, group, farm.DoStage, 1)
+	if len(own) > 0 || err != nil {
+		return true, err
+	}
 	more, err := tx.Staging(ctx, farmName, group)
 	if more || err != nil {
 		return more, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -124,38 +123,45 @@ func TestARolloutDecidesWhereThereIsSomething(t *testing.T) {
 		answer farm.Answer
 		other  farm.Verb
 		want   bool
+		wait   time.Duration
 	}{
-		"others are staged":        {all, farm.Answer{Do: farm.DoStage}, farm.DoStage, false},
-		"the last is staged":       {all, farm.Answer{Do: farm.DoStage}, "", true},
-		"one could not be staged":  {all, farm.Answer{Do: farm.DoStage, Error: "no"}, farm.DoStage, true},
-		"it goes back":             {change(func(r *farm.Rollout) { r.Back = "why" }), farm.Answer{Do: farm.DoStage}, farm.DoStage, true},
-		"it was overtaken":         {change(func(r *farm.Rollout) { r.Superseded = true }), farm.Answer{Do: farm.DoStage}, farm.DoStage, true},
-		"one is live":              {all, farm.Answer{Do: farm.DoActivate}, farm.DoActivate, true},
-		"others are looked at":     {all, farm.Answer{Do: farm.DoVerify}, farm.DoVerify, false},
-		"others go live":           {all, farm.Answer{Do: farm.DoVerify}, farm.DoActivate, false},
-		"the last look":            {all, farm.Answer{Do: farm.DoVerify}, "", true},
-		"a look found a fault":     {all, farm.Answer{Do: farm.DoVerify, Error: "no"}, farm.DoVerify, true},
-		"a look makes room":        {change(func(r *farm.Rollout) { r.Policy.MaxParallel = 1 }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true},
-		"a look ends a wave":       {change(func(r *farm.Rollout) { r.Waves = make([]farm.Wave, 2) }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true},
-		"a look begins a soak":     {change(func(r *farm.Rollout) { r.Policy.Soak = time.Minute }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true},
-		"a look at the canary":     {change(func(r *farm.Rollout) { r.Policy.Canary.Count = 1 }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true},
-		"one is back":              {all, farm.Answer{Do: farm.DoRestore}, farm.DoRestore, true},
-		"what was staged is taken": {all, farm.Answer{Do: farm.DoDiscard}, farm.DoDiscard, true},
+		"others are staged":        {all, farm.Answer{Do: farm.DoStage}, farm.DoStage, false, 0},
+		"the last is staged":       {all, farm.Answer{Do: farm.DoStage}, "", true, 0},
+		"one could not be staged":  {all, farm.Answer{Do: farm.DoStage, Error: "no"}, farm.DoStage, true, 0},
+		"it goes back":             {change(func(r *farm.Rollout) { r.Back = "why" }), farm.Answer{Do: farm.DoStage}, farm.DoStage, true, 0},
+		"it was overtaken":         {change(func(r *farm.Rollout) { r.Superseded = true }), farm.Answer{Do: farm.DoStage}, farm.DoStage, true, 0},
+		"one is live":              {all, farm.Answer{Do: farm.DoActivate}, farm.DoActivate, true, liveTogether},
+		"the last is live":         {all, farm.Answer{Do: farm.DoActivate}, farm.DoVerify, true, 0},
+		"one of a wave is live":    {change(func(r *farm.Rollout) { r.Waves = make([]farm.Wave, 2) }), farm.Answer{Do: farm.DoActivate}, farm.DoActivate, true, 0},
+		"one did not go live":      {all, farm.Answer{Do: farm.DoActivate, Error: "no"}, farm.DoActivate, true, 0},
+		"others are looked at":     {all, farm.Answer{Do: farm.DoVerify}, farm.DoVerify, false, 0},
+		"others go live":           {all, farm.Answer{Do: farm.DoVerify}, farm.DoActivate, false, 0},
+		"the last look":            {all, farm.Answer{Do: farm.DoVerify}, "", true, 0},
+		"a look found a fault":     {all, farm.Answer{Do: farm.DoVerify, Error: "no"}, farm.DoVerify, true, 0},
+		"a look makes room":        {change(func(r *farm.Rollout) { r.Policy.MaxParallel = 1 }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true, 0},
+		"a look ends a wave":       {change(func(r *farm.Rollout) { r.Waves = make([]farm.Wave, 2) }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true, 0},
+		"a look begins a soak":     {change(func(r *farm.Rollout) { r.Policy.Soak = time.Minute }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true, 0},
+		"a look at the canary":     {change(func(r *farm.Rollout) { r.Policy.Canary.Count = 1 }), farm.Answer{Do: farm.DoVerify}, farm.DoVerify, true, 0},
+		"one is back":              {all, farm.Answer{Do: farm.DoRestore}, farm.DoRestore, true, 0},
+		"what was staged is taken": {all, farm.Answer{Do: farm.DoDiscard}, farm.DoDiscard, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := storetest.SQLite(t, store.Options{})
-			var got []string
+			var got map[string]time.Time
+			var now time.Time
 			err := s.Update(t.Context(), func(tx *store.Tx) (err error) {
 				c.r.Steps = []farm.Step{{Target: "a", Group: "n/x"}, {Target: "b", Group: "m/x", Doing: c.other}}
 				err = tx.PutRollout(t.Context(), c.r)
 				if err == nil {
 					c.answer.Rollout = c.r.ID
+					now = tx.Now()
 					got, err = deciding(t.Context(), tx, c.r.Farm, []answeredAct{{c.answer, c.r}})
 				}
 				return err
 			})
-			if err != nil || slices.Contains(got, c.r.ID) != c.want {
-				t.Errorf("decides: %v (%v), want %v", got, err, c.want)
+			at, is := got[c.r.ID]
+			if err != nil || is != c.want || is && at.Sub(now) != c.wait {
+				t.Errorf("decides: %v (%v), want %v after %s", got, err, c.want, c.wait)
 			}
 		})
 	}

@@ -47,8 +47,8 @@ func (c *Controller) applyAct(ctx context.Context, tx *store.Tx, f farm.Finished
 	if err != nil {
 		return err
 	}
-	for _, id := range decide {
-		if err := arm(ctx, tx, f.Job.Farm, "advance", id, tx.Now()); err != nil {
+	for _, id := range slices.Sorted(maps.Keys(decide)) {
+		if err := arm(ctx, tx, f.Job.Farm, "advance", id, decide[id]); err != nil {
 			return err
 		}
 	}
@@ -122,45 +122,63 @@ func keepSights(ctx context.Context, tx *store.Tx, farmName string, saw map[stri
 	return tx.PutPlaces(ctx, seen)
 }
 
-// deciding lists the rollouts that have something to decide after some answers, which
-// are written.
-func deciding(ctx context.Context, tx *store.Tx, farmName string, all []answeredAct) ([]string, error) {
-	needed := map[string]bool{}
+// liveTogether is how long the look at what is live waits for the rollout's other targets
+// that are about to be: they are decided on at one time then.
+const liveTogether = 250 * time.Millisecond
+
+// deciding says which rollouts have something to decide after some answers, which are
+// written, and when.
+func deciding(ctx context.Context, tx *store.Tx, farmName string, all []answeredAct) (map[string]time.Time, error) {
+	decide := map[string]time.Time{}
+	unsure := map[string]bool{}
 	for _, a := range all {
-		needed[a.Rollout] = needed[a.Rollout] || surely(a)
-	}
-	var unsure []string
-	for id, is := range needed {
-		if !is {
-			unsure = append(unsure, id)
+		if surely(a) {
+			decide[a.Rollout] = tx.Now()
+		} else {
+			unsure[a.Rollout] = true
 		}
 	}
-	doing, err := tx.DoingOf(ctx, farmName, unsure)
+	maps.DeleteFunc(unsure, func(id string, _ bool) bool { return !decide[id].IsZero() })
+	doing, err := tx.DoingOf(ctx, farmName, slices.Sorted(maps.Keys(unsure)))
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range all {
-		needed[a.Rollout] = needed[a.Rollout] || decisive(a, doing[a.Rollout])
+		if !unsure[a.Rollout] {
+			continue
+		}
+		is, wait := decisive(a, doing[a.Rollout])
+		if at := tx.Now().Add(wait); is && (decide[a.Rollout].IsZero() || at.Before(decide[a.Rollout])) {
+			decide[a.Rollout] = at
+		}
 	}
-	maps.DeleteFunc(needed, func(_ string, is bool) bool { return !is })
-	return slices.Sorted(maps.Keys(needed)), nil
+	return decide, nil
 }
 
 // surely reports that a rollout has something to decide after an answer, whatever else
 // is in flight.
 func surely(a answeredAct) bool {
-	return a.Error != "" || a.Do != farm.DoStage && a.Do != farm.DoVerify || a.rollout.Back != "" || a.rollout.Superseded
+	went := a.Do == farm.DoStage || a.Do == farm.DoActivate || a.Do == farm.DoVerify
+	return a.Error != "" || !went || a.rollout.Back != "" || a.rollout.Superseded
 }
 
 // decisive reports that a rollout has something to decide after an answer that went well,
-// by what is still in flight. It has not where others are awaited anyway: nothing goes
-// live before everything is staged, and where everything went live at once, only the last
-// look ends it. A thousand rollouts to many nodes would else decide nothing, many times.
-func decisive(a answeredAct, doing map[farm.Verb]int) bool {
-	if a.Do == farm.DoStage {
-		return doing[farm.DoStage] == 0
+// by what is still in flight, and how long that may wait. It has not where others are
+// awaited anyway: nothing goes live before everything is staged, and where everything goes
+// live at once, only the last look ends it. A thousand rollouts to many nodes would else
+// decide nothing, many times.
+func decisive(a answeredAct, doing map[farm.Verb]int) (is bool, wait time.Duration) {
+	switch {
+	case a.Do == farm.DoStage:
+		return doing[farm.DoStage] == 0, 0
+	case !allAtOnce(a.rollout, doing):
+		return true, 0
+	case a.Do == farm.DoVerify:
+		return doing[farm.DoVerify]+doing[farm.DoActivate] == 0, 0
+	case doing[farm.DoActivate] > 0:
+		return true, liveTogether
 	}
-	return !allAtOnce(a.rollout, doing) || doing[farm.DoVerify]+doing[farm.DoActivate] == 0
+	return true, 0
 }
 
 // allAtOnce reports that all of a rollout's steps go live together, and none is watched

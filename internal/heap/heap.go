@@ -11,7 +11,7 @@ import (
 )
 
 // Room is what a controller gives garbage, in bytes.
-const Room = 96 << 20
+const Room = 192 << 20
 
 // usual is the runtime's own percentage of garbage to what is live.
 const usual = 100
