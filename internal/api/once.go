@@ -56,6 +56,9 @@ func (s *server) once(a huma.API, ctx huma.Context, r Route, c access.Caller, do
 		return
 	}
 	mine := store.Answered{Caller: c.Via + " " + c.Key, Digest: digest(key), Request: mark(key, ctx, body)}
+	if int64(len(body)) <= cmp.Or(r.Body, maxBody) { // it is here: what it asks for has no such deadline
+		_ = ctx.SetReadDeadline(time.Time{})
+	}
 	before, err := s.claim(ctx.Context(), mine)
 	if err == nil && before.Status != 0 {
 		err = replay(ctx, before)
@@ -156,6 +159,10 @@ type hearing struct {
 	kind   string
 	said   bytes.Buffer
 }
+
+// SetReadDeadline does nothing: what was sent was read. On the connection, net/http
+// listens for the caller's going away, and would take the deadline's end for it.
+func (h *hearing) SetReadDeadline(time.Time) error { return nil }
 
 // BodyReader is what was sent.
 func (h *hearing) BodyReader() io.Reader { return h.sent }

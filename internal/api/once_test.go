@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/certfarm/certfarm/internal/access"
 	"github.com/certfarm/certfarm/internal/api"
 	"github.com/certfarm/certfarm/internal/api/client"
+	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -192,4 +194,33 @@ func quoted(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// timed notes the deadlines that are set on its connection.
+type timed struct {
+	*httptest.ResponseRecorder
+	last time.Time
+	set  bool
+}
+
+func (w *timed) SetReadDeadline(t time.Time) error {
+	w.last, w.set = t, true
+	return nil
+}
+
+// What was read is answered however long that takes: net/http takes a deadline that
+// passes meanwhile for a caller that went away.
+func TestWhatWasReadHasNoDeadline(t *testing.T) {
+	d := open(t, false, "")
+	h := api.New(api.Config{Controller: controller.New(controller.Config{Store: d.store, Keys: d.keys})})
+	for path, body := range map[string]string{"/v1/farms/shop/apply": `{"text": ""}`, "/v1/farms/shop/sites/www/renew": ""} {
+		q := httptest.NewRequestWithContext(access.WithCaller(t.Context(), access.Local("alice")), http.MethodPost, path, strings.NewReader(body))
+		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set(api.KeyHeader, "k")
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		h.ServeHTTP(w, q)
+		if !w.set || !w.last.IsZero() {
+			t.Errorf("%s: the deadline is %v (set: %v), answer %d %s", path, w.last, w.set, w.Code, w.Body)
+		}
+	}
 }
