@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,9 @@ import (
 	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 )
+
+// mostWatched is how many sites apply watches: each is asked for again and again.
+const mostWatched = 1000
 
 // applying is what `certfarm apply` was told.
 type applying struct {
@@ -62,8 +67,14 @@ func (a *app) apply(ctx context.Context, name string, o applying) error {
 	}
 	defer c.Close()
 	f := &follower{ui: a.ui, source: c, farm: p.Plan.Farm, sites: touched(p.Plan), wait: o.wait, detaches: true}
-	if err := f.begin(ctx); err != nil {
-		return err
+	if len(f.sites) > mostWatched && !o.detach {
+		a.say("%s change: more than are watched from here.", many(len(f.sites), "site"))
+		o.detach = true
+	}
+	if !o.detach {
+		if err := f.begin(ctx); err != nil {
+			return err
+		}
 	}
 	if err := a.send(ctx, c, p); err != nil {
 		return err
@@ -93,7 +104,11 @@ func (a *app) savedOrNew(ctx context.Context, name string) (planFile, error) {
 
 // send applies a plan.
 func (a *app) send(ctx context.Context, c *client.Client, p planFile) error {
-	applied, err := c.Apply(ctx, p.Plan.Farm, []byte(p.Text), p.File, p.Plan.Revision)
+	var applied controller.Plan
+	err := a.during("the controller applies "+many(len(p.Plan.Changes), "change"), func() (err error) {
+		applied, err = c.Apply(ctx, p.Plan.Farm, []byte(p.Text), p.File, p.Plan.Revision)
+		return err
+	})
 	if _, conflict := errors.AsType[*store.Conflict](err); conflict {
 		return conflictOf(ctx, c, p, err)
 	}
@@ -175,10 +190,26 @@ func (a *app) result(all []siteResult) error {
 		}
 		return quiet(r.Exit)
 	}
-	for _, s := range all {
-		a.print("%s", a.line(s))
-	}
+	a.lines(all)
 	return quiet(r.Exit)
+}
+
+// mostLines is how many sites with the same outcome are told one by one.
+const mostLines = 40
+
+// lines tell how it ended, and count the sites that ended as many others did.
+func (a *app) lines(all []siteResult) {
+	told := map[string]int{}
+	for _, s := range all {
+		if told[s.Outcome]++; told[s.Outcome] <= mostLines {
+			a.print("%s", a.line(s))
+		}
+	}
+	for _, outcome := range slices.Sorted(maps.Keys(told)) {
+		if more := told[outcome] - mostLines; more > 0 {
+			a.print("… and %s: %s", many(more, "more site"), outcome)
+		}
+	}
 }
 
 // line tells one site's end in a sentence.

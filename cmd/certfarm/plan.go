@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,7 +106,10 @@ func (a *app) planText(ctx context.Context, name string, text []byte) (p planFil
 	}
 	defer c.Close()
 	p = planFile{Type: planType, File: name, Text: string(text)}
-	p.Plan, err = c.Plan(ctx, farm, text, name)
+	err = a.during("the controller compares "+name+" with what it has", func() (err error) {
+		p.Plan, err = c.Plan(ctx, farm, text, name)
+		return err
+	})
 	return p, err
 }
 
@@ -148,19 +153,13 @@ func (a *app) showPlan(p controller.Plan) {
 	}
 	a.print("Farm %s, against %s:", p.Farm, against)
 	a.print("")
-	for _, c := range p.Changes {
-		sign, t := mark(c)
-		a.print("  %s %s: %s %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), doing(c.Do), a.tint(a.out, faint, "("+c.Why+")"))
-		a.showFields(c)
-		if len(c.Targets) > 0 {
-			a.print("      on %s", some(c.Targets, 6))
-		}
-		for _, b := range c.Blasts {
-			a.print("      %s: %s", b.Target, a.tint(a.out, warn, fmt.Sprintf("blast radius: %d readers", b.Readers)))
-		}
-	}
-	for _, n := range p.PerNode {
+	a.showChanges(p.Changes)
+	for _, n := range p.PerNode[:min(len(p.PerNode), mostChanges)] {
 		a.showPrice(n)
+	}
+	if more := len(p.PerNode) - mostChanges; more > 0 {
+		a.print("")
+		a.print("  … and what %s with a key on each node will take: --json tells", many(more, "more site"))
 	}
 	for _, w := range p.Warnings {
 		a.print("")
@@ -169,6 +168,37 @@ func (a *app) showPlan(p controller.Plan) {
 	}
 	a.print("")
 	a.print("%s", summary(p))
+}
+
+// mostChanges is how many changes with the same consequence are shown, each on its
+// lines: nobody reads more, and what is rare would go by unseen.
+const mostChanges = 100
+
+// showChanges shows the first changes of each consequence, and counts the others.
+func (a *app) showChanges(all []plan.Change) {
+	shown := map[plan.Do]int{}
+	for _, c := range all {
+		if shown[c.Do]++; shown[c.Do] <= mostChanges {
+			a.showChange(c)
+		}
+	}
+	for _, do := range slices.Sorted(maps.Keys(shown)) {
+		if more := shown[do] - mostChanges; more > 0 {
+			a.print("  … and %s: %s (--json tells each)", many(more, "more change"), doing(do))
+		}
+	}
+}
+
+func (a *app) showChange(c plan.Change) {
+	sign, t := mark(c)
+	a.print("  %s %s: %s %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), doing(c.Do), a.tint(a.out, faint, "("+c.Why+")"))
+	a.showFields(c)
+	if len(c.Targets) > 0 {
+		a.print("      on %s", some(c.Targets, 6))
+	}
+	for _, b := range c.Blasts {
+		a.print("      %s: %s", b.Target, a.tint(a.out, warn, fmt.Sprintf("blast radius: %d readers", b.Readers)))
+	}
 }
 
 // showPrice shows what the first certificates of nodes with keys of their own take.
