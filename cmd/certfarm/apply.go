@@ -66,27 +66,33 @@ func (a *app) apply(ctx context.Context, name string, o applying) error {
 		return err
 	}
 	defer c.Close()
-	f := &follower{ui: a.ui, source: c, farm: p.Plan.Farm, sites: touched(p.Plan), wait: o.wait, detaches: true}
-	if len(f.sites) > mostWatched && !o.detach {
-		a.say("%s change: more than are watched from here.", many(len(f.sites), "site"))
+	sites := touched(p.Plan)
+	if len(sites) > mostWatched && !o.detach {
+		a.say("%s change: more than are watched from here.", many(len(sites), "site"))
 		o.detach = true
 	}
-	if !o.detach {
-		if err := f.begin(ctx); err != nil {
-			return err
-		}
+	if o.detach || len(sites) == 0 {
+		return a.sendAlone(ctx, c, p, sites)
+	}
+	f := &follower{ui: a.ui, source: c, farm: p.Plan.Farm, sites: sites, wait: o.wait, detaches: true}
+	if err := f.begin(ctx); err != nil {
+		return err
 	}
 	if err := a.send(ctx, c, p); err != nil {
 		return err
 	}
-	switch {
-	case len(f.sites) == 0:
-		return a.result(nil)
-	case o.detach:
-		a.say("The controller goes on by itself: `certfarm get sites` shows how far it is.")
-		return a.result(waiting(f.sites))
-	}
 	return a.follow(ctx, f)
+}
+
+// sendAlone applies a plan and watches nothing.
+func (a *app) sendAlone(ctx context.Context, c *client.Client, p planFile, sites []string) error {
+	if err := a.send(ctx, c, p); err != nil {
+		return err
+	}
+	if len(sites) > 0 {
+		a.say("The controller goes on by itself: `certfarm get sites` shows how far it is.")
+	}
+	return a.result(waiting(sites))
 }
 
 // savedOrNew is the plan in a file that plan saved, or one made of a farm.yaml

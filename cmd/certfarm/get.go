@@ -120,7 +120,13 @@ func (a *app) get(ctx context.Context, k kind, output string, watch bool) error 
 }
 
 func (a *app) show(ctx context.Context, c *client.Client, k kind, farmName, output string) error {
-	l, err := k.list(ctx, c, farmName)
+	var l list
+	err := a.during(k.name+" are read", func() (err error) {
+		if l, err = k.list(ctx, c, farmName); len(l.names) == 0 {
+			l.items = []string{} // programs iterate over it
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -141,15 +147,23 @@ func (a *app) show(ctx context.Context, c *client.Client, k kind, farmName, outp
 			a.say("%s", a.tint(a.err, warn, "! Farm "+farmName+" is frozen by "+f.Frozen+": nothing goes live until `certfarm freeze --off`."))
 		}
 	}
-	head, rows := l.head, l.rows(a.ui)
-	if output != "wide" && l.wide > 0 {
+	if output == "wide" {
+		l.wide = 0
+	}
+	a.table(l.narrow(a.ui))
+	return nil
+}
+
+// narrow is the table without the columns that only the wide form has.
+func (l list) narrow(u *ui) (head []string, rows [][]cell) {
+	head, rows = l.head, l.rows(u)
+	if l.wide > 0 {
 		head = head[:l.wide]
 		for i := range rows {
 			rows[i] = rows[i][:l.wide]
 		}
 	}
-	a.table(head, rows)
-	return nil
+	return head, rows
 }
 
 // watchEvery is how long a list stands while nothing is heard: times in it grow
@@ -321,50 +335,6 @@ func listNodes(ctx context.Context, c *client.Client, farmName string) (list, er
 		return rows
 	}
 	return l, err
-}
-
-// newestRollouts is how many rollouts are listed.
-const newestRollouts = 20
-
-func listRollouts(ctx context.Context, c *client.Client, farmName string) (list, error) {
-	all, err := c.Rollouts(ctx, farmName, "", newestRollouts)
-	l := list{head: []string{"ID", "SITE", "OUTCOME", "TARGETS", "BEGAN", "TOOK", "WHY"}, items: all}
-	for _, r := range all {
-		l.names = append(l.names, r.ID)
-	}
-	l.rows = func(u *ui) (rows [][]cell) {
-		for _, r := range all {
-			verified := 0
-			for _, s := range r.Steps {
-				if s.State == farm.Verified {
-					verified++
-				}
-			}
-			took := "–"
-			if !r.Ended.IsZero() {
-				took = span(r.Ended.Sub(r.Created))
-			}
-			word, t := outcomeWord(r)
-			rows = append(rows, []cell{
-				{text: r.ID}, {text: r.Site}, {word, t}, {text: fmt.Sprintf("%d/%d", verified, len(r.Steps))},
-				{text: u.when(r.Created)}, {text: took}, {text: dash(r.Why)},
-			})
-		}
-		return rows
-	}
-	return l, err
-}
-
-func outcomeWord(r farm.Rollout) (string, tone) {
-	switch {
-	case r.Outcome == farm.Running && r.Paused:
-		return "paused", warn
-	case r.Outcome == farm.Running && r.Back != "":
-		return "going back", bad
-	case r.Outcome == farm.Running:
-		return "running", busy
-	}
-	return string(r.Outcome), map[int]tone{exitDone: good, exitPartly: warn, exitFailed: bad}[outcome(r)]
 }
 
 func listSecrets(ctx context.Context, c *client.Client, farmName string) (list, error) {

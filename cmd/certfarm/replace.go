@@ -33,10 +33,11 @@ renewal: those with the least life left first, no faster than the CA allows. Wha
 is meant is said by issuer, dates, serial numbers and sites; all that is said must
 hold. Before anything is done it shows how many there are and how long it takes.
 
-It goes on in the controller and outlives it; ` + "`certfarm get replacements`" + ` shows how far
-it is, ` + "`certfarm replace pause`" + ` and ` + "`cancel`" + ` stop it. It stops by itself when two rollouts,
-and more than a tenth of those tried, were put back. Where another issuer is to issue, say so
-in farm.yaml first. What is replaced is not revoked: ` + "`certfarm revoke`" + `.`,
+It goes on in the controller and outlives it; ` + "`certfarm get replacements`" + ` shows
+how far it is, ` + "`certfarm replace pause`" + ` and ` + "`cancel`" + ` stop it. It stops by itself
+when two rollouts, and more than a tenth of those tried, were put back. Where
+another issuer is to issue, say so in farm.yaml first. What is replaced is not
+revoked: ` + "`certfarm revoke`" + `.`,
 		Example: `certfarm replace --issuer letsencrypt --before 2026-11-20
 certfarm replace --serials affected.txt --reason "incident 2026-11"
 certfarm replace cancel rep_01J9`,
@@ -191,6 +192,9 @@ func (a *app) showReplacePlan(p controller.ReplacePlan) {
 	if len(p.Sites) == 0 {
 		a.say("No certificate is meant by that: nothing is to be done.")
 		return
+	}
+	if p.Unknown > 0 {
+		a.say("%s", a.tint(a.err, warn, "! "+many(p.Unknown, "serial number")+" of no certificate that is meant"))
 	}
 	a.say("%s to be replaced: %s", many(len(p.Sites), "certificate"), some(p.Sites, mostShown))
 	for _, i := range p.Issuers {

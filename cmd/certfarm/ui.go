@@ -208,7 +208,10 @@ func (u *ui) when(t time.Time) string {
 		return "–"
 	}
 	d := t.Sub(u.now()).Round(time.Second)
-	if d < 0 {
+	switch {
+	case d == 0:
+		return "now"
+	case d < 0:
 		return span(-d) + " ago"
 	}
 	return "in " + span(d)

@@ -27,6 +27,7 @@ type ReplaceAsk struct {
 type ReplacePlan struct {
 	At      time.Time         `json:"at"`
 	Sites   []string          `json:"sites" doc:"whose certificates are replaced, in the order in which they go"`
+	Unknown int               `json:"unknown,omitempty" doc:"serial numbers of no certificate that is meant"`
 	Issuers []ReplaceForecast `json:"issuers" doc:"that the new ones come from"`
 }
 
@@ -69,15 +70,22 @@ func (c *Controller) PlanReplace(ctx context.Context, farmName string, ask Repla
 		if o, err = lookOut(ctx, tx, farmName); err != nil {
 			return err
 		}
-		all, err = members(ctx, tx, o.f, ask)
-		return err
+		if all, err = members(ctx, tx, o.f, ask); err != nil || len(all) > 0 {
+			return err
+		}
+		return ask.stranger(o.f)
 	})
 	if err != nil {
 		return p, err
 	}
+	serials := plainSerials(ask.Serials)
 	for _, m := range all {
 		p.Sites = append(p.Sites, m.site.Name)
+		for _, l := range m.v.Leaves {
+			delete(serials, plainSerial(l.Serial))
+		}
 	}
+	p.Unknown = len(serials)
 	for _, fc := range o.replacing(all, p.At) {
 		if fc.Certificates > 0 {
 			p.Issuers = append(p.Issuers, fc)
@@ -133,10 +141,7 @@ func members(ctx context.Context, tx *store.Tx, f farm.Farm, ask ReplaceAsk) (al
 	if err := ask.check(f); err != nil {
 		return nil, err
 	}
-	serials := map[string]bool{}
-	for _, s := range ask.Serials {
-		serials[plainSerial(s)] = true
-	}
+	serials := plainSerials(ask.Serials)
 	certs, err := tx.Certificates(ctx, f.Name, "", 0)
 	if err != nil {
 		return nil, err
@@ -166,6 +171,11 @@ func members(ctx context.Context, tx *store.Tx, f farm.Farm, ask ReplaceAsk) (al
 func (a ReplaceAsk) check(f farm.Farm) error {
 	if a.Issuer == "" && len(a.Serials) == 0 && len(a.Sites) == 0 {
 		return &Refusal{"it is not said which certificates are to be replaced", "name their issuer, their serial numbers or their sites"}
+	}
+	for _, s := range a.Serials {
+		if plain := plainSerial(s); plain == "" || strings.Trim(plain, "0123456789abcdef") != "" {
+			return &Refusal{fmt.Sprintf("%q is no serial number", s), "write it in hex, as the CA publishes it: 0A:1B:2C or a1b2c"}
+		}
 	}
 	for _, name := range a.Sites {
 		if !slices.ContainsFunc(f.Sites, func(s farm.Site) bool { return s.Name == name }) {
@@ -201,6 +211,23 @@ func (a ReplaceAsk) means(v farm.Version, serials map[string]bool) bool {
 func plainSerial(s string) string {
 	s = strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(s))
 	return strings.TrimLeft(strings.TrimPrefix(s, "0x"), "0")
+}
+
+// stranger refuses an issuer that nobody knows: a slip of the finger is not to look like
+// a farm without affected certificates.
+func (a ReplaceAsk) stranger(f farm.Farm) error {
+	if a.Issuer == "" || slices.ContainsFunc(f.Issuers, func(i farm.Issuer) bool { return i.Name == a.Issuer }) {
+		return nil
+	}
+	return &Refusal{"no issuer is called " + a.Issuer + ", and no certificate that is meant is of one that was", "`certfarm describe site NAME` says who issued what"}
+}
+
+func plainSerials(all []string) map[string]bool {
+	plain := map[string]bool{}
+	for _, s := range all {
+		plain[plainSerial(s)] = true
+	}
+	return plain
 }
 
 // Replace begins a mass replacement: every certificate that is meant becomes due, those
@@ -263,7 +290,7 @@ func enlist(ctx context.Context, tx *store.Tx, f farm.Farm, is farm.Campaign, al
 // Replacements tells how far a farm's mass replacements are, the newest first.
 func (c *Controller) Replacements(ctx context.Context, farmName string) (all []CampaignStatus, err error) {
 	err = c.Store.View(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Farm(ctx, farmName); err != nil {
+		if _, err := tx.Revision(ctx, farmName); err != nil {
 			return err
 		}
 		known, err := campaigns(ctx, tx, farmName)
@@ -330,7 +357,7 @@ func (c *Controller) CancelReplacement(ctx context.Context, farmName, id, by str
 				return err
 			}
 		}
-		is.Ended, is.Canceled = tx.Now(), by
+		is.Ended, is.Canceled, is.Left = tx.Now(), by, len(left)
 		if err := putCampaign(ctx, tx, is); err != nil {
 			return err
 		}

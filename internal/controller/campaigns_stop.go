@@ -154,8 +154,8 @@ func statusOf(ctx context.Context, tx *store.Tx, is farm.Campaign) (CampaignStat
 			return s, err
 		}
 		s.count(left)
-	case is.Canceled == "":
-		s.Done = is.Total
+	default:
+		s.Done = is.Total - is.Left
 	}
 	return s, nil
 }

@@ -92,7 +92,7 @@ func TestAReplacementIsCanceled(t *testing.T) {
 	if got := q.ordered(); len(got) != 2 {
 		t.Errorf("%v are ordered", got)
 	}
-	if s := q.replacement(); s.Canceled != "ops" || s.Ended.IsZero() {
+	if s := q.replacement(); s.Canceled != "ops" || s.Ended.IsZero() || s.Left != 5 || s.Done != 0 {
 		t.Errorf("%+v", s)
 	}
 	q.update(func(ctx context.Context, tx *store.Tx) error {
@@ -131,16 +131,17 @@ func TestWhichAreMeant(t *testing.T) {
 		"another serial":         {ReplaceAsk{Serials: []string{"a1b2d"}}, false},
 		"serial, another issuer": {ReplaceAsk{Issuer: "other", Serials: []string{"a1b2c"}}, false},
 	} {
-		serials := map[string]bool{}
-		for _, s := range c.ask.Serials {
-			serials[plainSerial(s)] = true
-		}
-		if got := c.ask.means(v, serials); got != c.want {
+		if got := c.ask.means(v, plainSerials(c.ask.Serials)); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 	if err := (ReplaceAsk{Before: at}).check(farm.Farm{}); err == nil {
 		t.Error("everything is meant by a date")
+	}
+	for _, serial := range []string{"", "0", "affected.txt"} {
+		if err := (ReplaceAsk{Serials: []string{serial}}).check(farm.Farm{}); err == nil {
+			t.Errorf("%q is taken for a serial number", serial)
+		}
 	}
 }
 
