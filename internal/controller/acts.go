@@ -98,10 +98,11 @@ const (
 func (c *Controller) watch(ctx context.Context, a act, answer *farm.Answer, want []farm.Version) error {
 	moment, cancel := context.WithTimeout(ctx, watchFor)
 	defer cancel()
+	until, _ := moment.Deadline() // a connection may end at it before the context says so
 	var last error
 	for {
 		sights := c.sights(moment, a, want, samples)
-		if moment.Err() != nil && last != nil {
+		if last != nil && (moment.Err() != nil || !time.Now().Before(until)) {
 			return last // a look that was cut short says less than the one before
 		}
 		err := judge(want, probe.Present(sights, a.place.Target.AbsentMax), c.Now())

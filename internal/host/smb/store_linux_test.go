@@ -13,7 +13,6 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy/ccs"
 	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
-	"github.com/certfarm/certfarm/internal/host"
 	"github.com/certfarm/certfarm/internal/host/smb"
 	"github.com/certfarm/certfarm/internal/host/smb/smbtest"
 )
@@ -55,15 +54,15 @@ func TestStoreWithAReadersLock(t *testing.T) {
 	old := live()
 	r := stage(2)
 	// refused does a step against a lock that stays, after the one that it undoes. On a busy
-	// machine the call's time may end while an answer is awaited, and not between two:
-	// that tells nothing of locks.
+	// machine the call's time may end while an answer is awaited: the session ends with
+	// it, and the lock with the session, so that the step tells nothing of locks.
 	type step func(context.Context, []deploy.Receipt) error
 	refused := func(before, step step) (err error) {
 		t.Helper()
 		for range 10 {
 			must(t, before(t.Context(), r))
-			_ = impatient.Hold(t, held) // the session ends with the call, and the lock with it
-			if err = step(t.Context(), r); !errors.Is(err, host.ErrUnreachable) {
+			free := impatient.Hold(t, held)
+			if err = step(t.Context(), r); free() == nil || errors.Is(err, smb.ErrLocked) {
 				break
 			}
 		}
@@ -76,7 +75,8 @@ func TestStoreWithAReadersLock(t *testing.T) {
 	if live() != old {
 		t.Error("some names were switched and others not")
 	}
-	time.AfterFunc(100*time.Millisecond, patient.Hold(t, held))
+	free := patient.Hold(t, held)
+	time.AfterFunc(100*time.Millisecond, func() { _ = free() })
 	must(t, store(patient).Activate(t.Context(), r))
 	if live() == old {
 		t.Error("it is not live")
@@ -85,7 +85,8 @@ func TestStoreWithAReadersLock(t *testing.T) {
 	if err := refused(store(patient).Activate, store(impatient).Restore); !errors.Is(err, smb.ErrLocked) {
 		t.Errorf("restoring against a lock that stays gives %v", err)
 	}
-	time.AfterFunc(100*time.Millisecond, patient.Hold(t, held))
+	free = patient.Hold(t, held)
+	time.AfterFunc(100*time.Millisecond, func() { _ = free() })
 	must(t, store(patient).Restore(t.Context(), r))
 	if live() != old {
 		t.Error("it is not as it was")
