@@ -15,31 +15,36 @@ import (
 // domain that takes most. Of a certificate its names, orders and lifetime count; before
 // is how long before its end it becomes due, and every how long after it was issued.
 func Overload(certs []Cert, l farm.Limits, before, every func(Cert) time.Duration) (all []string) {
-	total := load{before: before, every: every}
-	domains := map[string]*load{}
-	for _, c := range certs {
-		total.add(c)
+	total := load{before: before, every: every, certs: make([]Cert, 0, len(certs))}
+	domains, daily := make([][]string, len(certs)), map[string]float64{} // of each certificate; orders by domain
+	for i, c := range certs {
+		took := total.add(c)
 		if l.Domain.Count == 0 {
 			continue
 		}
-		for _, d := range Domains(c.Names) {
-			if domains[d] == nil {
-				domains[d] = &load{before: before, every: every}
-			}
-			domains[d].add(c)
+		domains[i] = Domains(c.Names)
+		for _, d := range domains[i] {
+			daily[d] += took
 		}
 	}
 	exempt := l.Exempt == farm.ExemptARI
 	if text := total.over(l.Orders, exempt); text != "" {
 		all = append(all, text)
 	}
-	names := slices.SortedFunc(maps.Keys(domains), func(a, b string) int {
-		return cmp.Or(cmp.Compare(domains[b].daily, domains[a].daily), cmp.Compare(a, b))
+	if len(daily) == 0 {
+		return all
+	}
+	most := slices.MinFunc(slices.Collect(maps.Keys(daily)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(daily[b], daily[a]), cmp.Compare(a, b))
 	})
-	for _, d := range names[:min(1, len(names))] {
-		if text := domains[d].over(l.Domain, exempt); text != "" {
-			all = append(all, "domain "+d+": "+text)
+	under := load{before: before, every: every}
+	for i, c := range certs {
+		if slices.Contains(domains[i], most) {
+			under.add(c)
 		}
+	}
+	if text := under.over(l.Domain, exempt); text != "" {
+		all = append(all, "domain "+most+": "+text)
 	}
 	return all
 }
@@ -51,9 +56,11 @@ type load struct {
 	daily         float64 // orders, for renewals alone
 }
 
-func (n *load) add(c Cert) {
-	n.certs = append(n.certs, c)
-	n.daily += float64(max(c.Orders, 1)) / days(n.every(c))
+// add adds a certificate, and says how many orders a day it takes.
+func (n *load) add(c Cert) float64 {
+	took := float64(max(c.Orders, 1)) / days(n.every(c))
+	n.certs, n.daily = append(n.certs, c), n.daily+took
+	return took
 }
 
 // over says why a limit does not carry the load; empty: it does. In the long run
@@ -69,7 +76,8 @@ func (n *load) over(r farm.Rate, exempt bool) string {
 		return fmt.Sprintf("%d certificates need %.0f orders a day, one each %s, and the CA allows %.0f (%s): in the long run %.0f %% of them expire before their turn",
 			len(n.certs), n.daily, inDays(n.shortest(n.every)), have, r, 100*(1-have/n.daily))
 	}
-	byHaste := slices.SortedStableFunc(slices.Values(n.certs), func(a, b Cert) int { return cmp.Compare(n.before(a), n.before(b)) })
+	byHaste := slices.Clone(n.certs)
+	slices.SortStableFunc(byHaste, func(a, b Cert) int { return cmp.Compare(n.before(a), n.before(b)) })
 	orders := 0
 	for i, c := range byHaste {
 		orders += max(c.Orders, 1)

@@ -22,6 +22,14 @@ func certsOf(n int, life time.Duration, domain string) (all []Cert) {
 	return all
 }
 
+// addresses are certificates of one IPv6 address each, all of one /64.
+func addresses(n int, life time.Duration) (all []Cert) {
+	for i := range n {
+		all = append(all, Cert{Site: fmt.Sprint("ip", i), Names: []string{fmt.Sprintf("2001:db8::%x", i+1)}, Life: life})
+	}
+	return all
+}
+
 func third(c Cert) time.Duration     { return c.Life / 3 }
 func twoThirds(c Cert) time.Duration { return c.Life * 2 / 3 }
 
@@ -48,6 +56,16 @@ func TestOverload(t *testing.T) {
 		"a domain of 300": {
 			certsOf(300, 90*day, "example.com"), LetsEncrypt(),
 			[]string{"domain example.com: 300 certificates live 90d or less, and to get them all anew takes 35d (300 orders, 50 per 7d), but they end 30d"},
+		},
+		"of three domains that which takes most": {
+			slices.Concat(certsOf(40, 90*day, "a.example"), certsOf(300, 90*day, "example.com"), certsOf(200, 90*day, "z.example"),
+				[]Cert{{Site: "both", Names: []string{"a.example", "*.EXAMPLE.com"}, Life: 90 * day}}),
+			LetsEncrypt(),
+			[]string{"domain example.com: 301 certificates live 90d or less, and to get them all anew takes 35.1d (301 orders, 50 per 7d), but they end 30d"},
+		},
+		"addresses of one network": {
+			slices.Concat(certsOf(40, 90*day, "a.example"), addresses(300, 90*day)), LetsEncrypt(),
+			[]string{"domain 2001:db8::/64: 300 certificates live 90d or less"},
 		},
 		"nothing is known of the CA": {certsOf(100_000, 6*day, "example.com"), farm.Limits{}, nil},
 	} {

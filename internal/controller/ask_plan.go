@@ -184,7 +184,7 @@ func plannedPart(ctx context.Context, tx *store.Tx, part config.Part, revision i
 	was, wanted := part.Was.Farm, part.Is.Farm
 	p := Plan{Farm: wanted.Name, Revision: revision, Changes: plan.Diff(was, wanted)}
 	if len(concerned(wanted, p.Changes)) > 0 {
-		all, err := tx.Sites(ctx, wanted.Name, "", 0)
+		all, err := tx.SitesAsked(ctx, wanted.Name)
 		if err != nil {
 			return p, err
 		}
@@ -193,14 +193,12 @@ func plannedPart(ctx context.Context, tx *store.Tx, part config.Part, revision i
 	return weighed(ctx, tx, p, wanted)
 }
 
-// instead are all sites, but for some of them others.
+// instead are all sites, but for some of them others, in no order.
 func instead(all, of, others []farm.Site) []farm.Site {
 	gone := map[string]bool{}
 	for _, s := range of {
 		gone[s.Name] = true
 	}
 	all = slices.DeleteFunc(all, func(s farm.Site) bool { return gone[s.Name] })
-	all = append(all, others...)
-	slices.SortFunc(all, func(a, b farm.Site) int { return strings.Compare(a.Name, b.Name) })
-	return all
+	return append(all, others...)
 }

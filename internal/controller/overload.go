@@ -25,7 +25,8 @@ func overloaded(wanted farm.Farm, changes []plan.Change) (all []PlanWarning) {
 		return nil
 	}
 	certs := map[string][]budget.Cert{}
-	for _, s := range wanted.Sites {
+	for i := range wanted.Sites { // they may be many, and each is large
+		s := &wanted.Sites[i]
 		certs[s.Issuer] = append(certs[s.Issuer], budget.Cert{Site: s.Name, Names: s.Names, Orders: len(s.KeyTypes), Life: renew.Lifetime(s.Profile)})
 	}
 	for _, i := range issuers {
@@ -52,7 +53,8 @@ func concerned(wanted farm.Farm, changes []plan.Change) (all []farm.Issuer) {
 			ordered[name] = ordered[name] || ch.Do == plan.Issue
 		}
 	}
-	for _, s := range wanted.Sites {
+	for i := range wanted.Sites {
+		s := &wanted.Sites[i]
 		changed[s.Issuer] = changed[s.Issuer] || ordered[s.Name]
 	}
 	for _, i := range wanted.Issuers {

@@ -283,6 +283,31 @@ func (t *Tx) Sites(ctx context.Context, farmName, after string, limit int) ([]fa
 	return many[farm.Site](ctx, t, "sites", `SELECT doc FROM sites WHERE farm = ? AND name > ? ORDER BY name LIMIT ?`, farmName, after, limited(limit))
 }
 
+// A sketch is what of a site's document says what it asks of a CA.
+type sketch struct {
+	Name     string         `json:"name"`
+	Names    []string       `json:"names"`
+	Issuer   string         `json:"issuer"`
+	Profile  string         `json:"profile"`
+	KeyTypes []farm.KeyType `json:"key_types"`
+}
+
+// SitesAsked are all sites of a farm, in no order, with nothing but what they ask of a
+// CA: name, names, issuer, profile and key types. Of a large farm this is
+// read in a fraction of the time that whole sites take.
+func (t *Tx) SitesAsked(ctx context.Context, farmName string) ([]farm.Site, error) {
+	var sites []farm.Site
+	err := t.each(ctx, func(scan func(...any) error) error {
+		s, err := scanned[sketch](scan)
+		sites = append(sites, farm.Site{Name: s.Name, Names: s.Names, Issuer: s.Issuer, Profile: s.Profile, KeyTypes: s.KeyTypes})
+		return err
+	}, `SELECT doc FROM sites WHERE farm = ?`, farmName)
+	if err != nil {
+		return nil, fmt.Errorf("sites: %w", err)
+	}
+	return sites, nil
+}
+
 // Node returns one node, or ErrNotFound.
 func (t *Tx) Node(ctx context.Context, farmName, name string) (farm.Node, error) {
 	return one[farm.Node](ctx, t, "node "+name, `SELECT doc FROM nodes WHERE farm = ? AND name = ?`, farmName, name)
