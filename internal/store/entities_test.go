@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +41,28 @@ func same(t *testing.T, what string, got, want any) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
+}
+
+// What sites ask of a CA is read without the rest of them, and is what whole sites say.
+func TestSitesAsked(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, _ *clock) {
+		f := small("a", "b")
+		f.Sites[1].Profile, f.Sites[1].KeyTypes = "shortlived", []farm.KeyType{farm.EC256, farm.RSA2048}
+		var asked []farm.Site
+		update(t, s, func(tx *store.Tx) error {
+			if _, err := tx.SaveFarm(t.Context(), f, []byte("farm: f\n"), "alice", 0); err != nil {
+				return err
+			}
+			var err error
+			asked, err = tx.SitesAsked(t.Context(), "f")
+			return err
+		})
+		slices.SortFunc(asked, func(a, b farm.Site) int { return strings.Compare(a.Name, b.Name) })
+		for i := range f.Sites {
+			f.Sites[i].Targets = nil
+		}
+		same(t, "what they ask", asked, f.Sites)
+	})
 }
 
 func TestAFarmIsKeptAsRevisionsAndRows(t *testing.T) {
