@@ -276,14 +276,15 @@ func (t *Tx) Doing(ctx context.Context, farmName, group string, do farm.Verb, li
 func (t *Tx) DoingOf(ctx context.Context, farmName string, rollouts []string) (map[string]map[farm.Verb]int, error) {
 	all := map[string]map[farm.Verb]int{}
 	err := t.eachIn(ctx, func(scan func(...any) error) error {
-		var rollout, do, target string
-		err := scan(&rollout, &do, &target)
+		var rollout, do string
+		var steps int
+		err := scan(&rollout, &do, &steps)
 		if all[rollout] == nil {
 			all[rollout] = map[farm.Verb]int{}
 		}
-		all[rollout][farm.Verb(do)]++
+		all[rollout][farm.Verb(do)] = steps
 		return err
-	}, `SELECT rollout, doing, target FROM steps WHERE farm = ? AND rollout IN (`, `)`, []any{farmName}, rollouts) // without target SQLite takes an index that has the rest, and goes through the whole farm
+	}, `SELECT rollout, doing, COUNT(target) FROM steps WHERE farm = ? AND rollout IN (`, `) GROUP BY rollout, doing`, []any{farmName}, rollouts) // without target SQLite takes an index that has the rest, and goes through the whole farm
 	if err != nil {
 		return nil, fmt.Errorf("acts of %d rollouts: %w", len(rollouts), err)
 	}
