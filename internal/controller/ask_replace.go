@@ -261,19 +261,24 @@ func (c *Controller) Replace(ctx context.Context, farmName string, ask ReplaceAs
 		}
 		return tell(ctx, tx, farm.Event{
 			Farm: farmName, Kind: "replacement.began", Level: farm.Warn, Actor: by,
-			Text: fmt.Sprintf("%s replaces %d certificates: %s", by, len(all), s.Reason), Hint: "`certfarm get replacements` shows how far it is",
+			Text: fmt.Sprintf("%s replaces certificates (%d): %s", by, len(all), s.Reason), Hint: "`certfarm get replacements` shows how far it is",
 		})
 	})
 	return s, err
 }
 
-// enlist makes the members due, each at its time.
+// enlist makes the members due, each at its time. One that an earlier mass replacement
+// has not replaced yet is taken over.
 func enlist(ctx context.Context, tx *store.Tx, f farm.Farm, is farm.Campaign, all []member) error {
 	limits := map[string]farm.Limits{}
 	for _, i := range f.Issuers {
 		limits[i.Name] = budget.LimitsOf(i)
 	}
+	lost := map[string]int{} // by mass replacement
 	for n, m := range all {
+		if had := m.cert.Replace; had != nil {
+			lost[had.Campaign]++
+		}
 		m.cert.Replace = &farm.Replacement{
 			Campaign: is.ID, Version: m.v.ID, At: tx.Now().Add(budget.Stagger(n, limits[m.site.Issuer])), Why: "it is replaced with others: " + is.Reason,
 		}
@@ -284,7 +289,7 @@ func enlist(ctx context.Context, tx *store.Tx, f farm.Farm, is farm.Campaign, al
 			return err
 		}
 	}
-	return nil
+	return takeOver(ctx, tx, f.Name, lost)
 }
 
 // Replacements tells how far a farm's mass replacements are, the newest first.
@@ -311,7 +316,7 @@ func (c *Controller) Replacements(ctx context.Context, farmName string) (all []C
 
 // count sorts what is left to do.
 func (s *CampaignStatus) count(left []farm.Certificate) {
-	s.Done = max(0, s.Total-len(left))
+	s.Done = max(0, s.Total-s.Left-len(left))
 	for _, cert := range left {
 		if cert.Replace.Failed {
 			s.Failed++
@@ -357,7 +362,7 @@ func (c *Controller) CancelReplacement(ctx context.Context, farmName, id, by str
 				return err
 			}
 		}
-		is.Ended, is.Canceled, is.Left = tx.Now(), by, len(left)
+		is.Ended, is.Canceled, is.Left = tx.Now(), by, is.Left+len(left)
 		if err := putCampaign(ctx, tx, is); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -84,6 +85,28 @@ func (s *standing) replacedNow(ctx context.Context, tx *store.Tx) error {
 	return arm(ctx, tx, s.cert.Farm, "replace", r.Campaign, tx.Now().Add(gather))
 }
 
+// takeOver notes how many certificates each earlier mass replacement has lost to a new
+// one, and has it looked at soon: they may be the last that it waited for.
+func takeOver(ctx context.Context, tx *store.Tx, farmName string, lost map[string]int) error {
+	for id, n := range lost {
+		is, err := campaign(ctx, tx, farmName, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // it is so long ago that it is not remembered
+		}
+		if err != nil {
+			return err
+		}
+		is.Left += n
+		if err := putCampaign(ctx, tx, is); err != nil {
+			return err
+		}
+		if err := arm(ctx, tx, farmName, "replace", id, tx.Now().Add(gather)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // applyReplace looks how far a mass replacement is, and ends it when nothing is left.
 func (c *Controller) applyReplace(ctx context.Context, tx *store.Tx, f farm.Finished) error {
 	is, err := campaign(ctx, tx, f.Job.Farm, f.Job.Subject)
@@ -104,9 +127,11 @@ func (c *Controller) applyReplace(ctx context.Context, tx *store.Tx, f farm.Fini
 	if err := putCampaign(ctx, tx, is); err != nil {
 		return err
 	}
-	return tell(ctx, tx, farm.Event{
-		Farm: is.Farm, Kind: "replacement.done", Text: fmt.Sprintf("all %d certificates are replaced and seen on their targets (%s)", is.Total, is.Reason),
-	})
+	text := fmt.Sprintf("certificates replaced and seen on their targets: all %d (%s)", is.Total, is.Reason)
+	if is.Left > 0 {
+		text = fmt.Sprintf("certificates replaced and seen on their targets: %d of %d; a later replacement took the others over (%s)", is.Total-is.Left, is.Total, is.Reason)
+	}
+	return tell(ctx, tx, farm.Event{Farm: is.Farm, Kind: "replacement.done", Text: text})
 }
 
 // replacing are the certificates that a mass replacement has still to replace.

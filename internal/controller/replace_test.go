@@ -69,7 +69,7 @@ func TestManyAreReplacedWithinTheLimits(t *testing.T) {
 	}
 	q.update(func(ctx context.Context, tx *store.Tx) error {
 		all, err := tx.Events(ctx, "shop", store.EventQuery{Kind: "replacement.done"})
-		if len(all) != 1 || !strings.Contains(all[0].Text, "all 11 certificates") {
+		if len(all) != 1 || !strings.Contains(all[0].Text, "all 11") {
 			t.Errorf("told: %+v", all)
 		}
 		return err
@@ -107,6 +107,33 @@ func TestAReplacementIsCanceled(t *testing.T) {
 	if err := q.CancelReplacement(t.Context(), "shop", s.ID, "ops"); err == nil {
 		t.Error("it is ended twice")
 	}
+}
+
+// One that takes all over from another ends it: it is not left running until it is
+// looked at the next time.
+func TestAReplacementTakesOver(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, farm.Limits{Orders: farm.Rate{Count: 2, Per: 30 * 24 * time.Hour}}, 40)
+	ask := ReplaceAsk{Sites: q.asc[39:]}
+	first, err := q.Replace(t.Context(), "shop", ask, "ops")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Replace(t.Context(), "shop", ask, "ops"); err != nil {
+		t.Fatal(err)
+	}
+	q.pass(2 * gather)
+	got, err := q.Replacement(t.Context(), "shop", first.ID)
+	if err != nil || got.Ended.IsZero() || got.Done != 0 || got.Left != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	q.update(func(ctx context.Context, tx *store.Tx) error {
+		all, err := tx.Events(ctx, "shop", store.EventQuery{Kind: "replacement.done"})
+		if len(all) != 1 || !strings.Contains(all[0].Text, "0 of 1; a later replacement took") {
+			t.Errorf("told: %+v", all)
+		}
+		return err
+	})
 }
 
 // What is meant is said by serial number as CAs write it, and nothing is meant by

@@ -14,7 +14,7 @@ type Campaign struct {
 	Total    int       `json:"total"` // certificates
 	Ended    time.Time `json:"ended,omitzero"`
 	Canceled string    `json:"canceled,omitzero"` // who ended it before all were replaced
-	Left     int       `json:"left,omitzero"`     // certificates that were not replaced when it was canceled
+	Left     int       `json:"left,omitzero"`     // certificates that it did not replace: it was canceled, or a later one took them over
 	Paused   string    `json:"paused,omitzero"`   // who stopped it for now
 	Why      string    `json:"why,omitzero"`      // it is paused
 	Excused  int       `json:"excused,omitzero"`  // rollouts that had failed when a person last had it go on

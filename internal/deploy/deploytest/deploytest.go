@@ -81,6 +81,8 @@ var rules = map[string]func(T, Bench){
 	"a group goes back as a whole":                             groupRefused,
 	"a receipt serves in the hands of another of the group":    foreignHands,
 	"the same version may be staged when it is live":           sameAgain,
+	"forgetting old keys leaves what is current":               forgetOld,
+	"forgetting cut anywhere may be repeated":                  cutForget,
 	"a hanging node ends with the context":                     hanging,
 }
 
