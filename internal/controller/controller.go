@@ -208,7 +208,7 @@ func (p Pace) orDefaults() Pace {
 
 // Run does jobs until the context ends, and then waits for those that run.
 func (c *Controller) Run(ctx context.Context) error {
-	if err := c.begin(ctx); err != nil {
+	if err := c.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped before there was anything to do: that is no failure
 		}
@@ -234,6 +234,26 @@ func (c *Controller) Run(ctx context.Context) error {
 	others.Go(func() { c.stayAlive(ctx, c.Now()) })
 	defer others.Wait()
 	return r.Run(ctx)
+}
+
+// startAgain is how long a controller waits for a database that is away as it starts.
+const startAgain = time.Second
+
+// start begins, as soon as the database is there: one that is cut from it as it starts
+// waits for it as it does at any other time.
+func (c *Controller) start(ctx context.Context) error {
+	for {
+		err := c.begin(ctx)
+		if err == nil || !store.Away(err) {
+			return err
+		}
+		c.Log.Warn("starting: the database is away, and is tried again", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(startAgain):
+		}
+	}
 }
 
 // begin makes sure that the master key belongs to the store, and arms what every

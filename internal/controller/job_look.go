@@ -42,7 +42,8 @@ type watched struct {
 	places   []farm.Place
 	versions map[string]farm.Version
 	roots    map[string]string // private roots, by issuer
-	busy     bool
+	running  []farm.Rollout
+	busy     bool // one of them changes what is served
 }
 
 // workLook sees what a site's targets and balancers serve.
@@ -89,12 +90,11 @@ func (c *Controller) watched(ctx context.Context, farmName, name string) (w watc
 		if err := w.know(ctx, tx, farmName); err != nil {
 			return err
 		}
-		running, err := tx.RunningRollouts(ctx, farmName, name)
-		if err != nil {
+		if w.running, err = tx.RunningRollouts(ctx, farmName, name); err != nil {
 			return err
 		}
 		only, err := observing(ctx, tx, farmName, name)
-		w.busy = len(running) > 0 && !only
+		w.busy = len(w.running) > 0 && !only
 		return err
 	})
 	return w, err
