@@ -82,7 +82,8 @@ func newVerify(a *app) *cobra.Command {
 		Use: "verify SITE|--all", GroupID: groupWork, Short: "Ask every endpoint now what it serves",
 		Long: `Verify asks every endpoint of a site by its own address, and shows what each one
 serves. It changes nothing. It ends with 1 if one serves something else than it
-should.`,
+should. While a rollout runs, a target that it has changed should serve the new
+certificate, and one whose turn has not come what it had.`,
 		Example: "certfarm verify shop\ncertfarm verify --all || mail -s 'certificates' ops@example.com",
 		Args:    args(0, 1, "one site"), ValidArgsFunction: a.completeNames("site"),
 		RunE: func(cmd *cobra.Command, given []string) error {

@@ -73,7 +73,7 @@ func midway(p farm.Place, running []farm.Rollout) [][]string {
 			continue
 		}
 		switch s := r.Steps[i]; {
-		case s.State == farm.Restored:
+		case s.State == farm.Restored: // it has what it should hold again
 		case (s.State == farm.Active || s.State == farm.Verified) && s.Doing != farm.DoRestore:
 			return [][]string{s.To}
 		default:

@@ -110,21 +110,33 @@ func TestAReplacementIsCanceled(t *testing.T) {
 }
 
 // One that takes all over from another ends it: it is not left running until it is
-// looked at the next time.
+// looked at the next time. What only some are taken over from counts them as not
+// replaced by it, also when it is canceled later.
 func TestAReplacementTakesOver(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, farm.Limits{Orders: farm.Rate{Count: 2, Per: 30 * 24 * time.Hour}}, 40)
-	ask := ReplaceAsk{Sites: q.asc[39:]}
-	first, err := q.Replace(t.Context(), "shop", ask, "ops")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := q.Replace(t.Context(), "shop", ask, "ops"); err != nil {
-		t.Fatal(err)
+	var ids []string
+	for _, sites := range [][]string{q.asc[37:38], q.asc[37:], q.asc[39:]} {
+		s, err := q.Replace(t.Context(), "shop", ReplaceAsk{Sites: sites}, "ops")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, s.ID)
 	}
 	q.pass(2 * gather)
-	got, err := q.Replacement(t.Context(), "shop", first.ID)
+	got, err := q.Replacement(t.Context(), "shop", ids[0])
 	if err != nil || got.Ended.IsZero() || got.Done != 0 || got.Left != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = q.Replacement(t.Context(), "shop", ids[1])
+	if err != nil || !got.Ended.IsZero() || got.Done != 0 || got.Left != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := q.CancelReplacement(t.Context(), "shop", ids[1], "ops"); err != nil {
+		t.Fatal(err)
+	}
+	got, err = q.Replacement(t.Context(), "shop", ids[1])
+	if err != nil || got.Ended.IsZero() || got.Done != 0 || got.Left != 3 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	q.update(func(ctx context.Context, tx *store.Tx) error {

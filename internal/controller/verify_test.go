@@ -26,6 +26,9 @@ func TestVerifyInTheMiddleOfARollout(t *testing.T) {
 		t.Helper()
 		all, err := b.Controller.Verify(b.ctx, b.Farm, b.Site)
 		must(t, err)
+		if len(all) != 3 {
+			t.Errorf("%d targets were asked", len(all))
+		}
 		for _, v := range all {
 			if v.OK != ok[v.Target] {
 				t.Errorf("%s: %v, %s", v.Target, v.OK, v.Why)

@@ -148,20 +148,29 @@ func newVictim(t *testing.T, program string) (v *victim, err error) {
 	if v.dns, err = issuetest.StartDNS(map[string][]netip.Addr{"shop.test": {netip.MustParseAddr("127.77.0.1")}}); err != nil {
 		return v, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if v.challenges, err = quietAddress(); err != nil {
 		return v, err
 	}
-	v.challenges = l.Addr().String()
 	v.lab.Balancer.RouteChallenges(v.challenges)
-	if err := l.Close(); err != nil {
-		return v, err
-	}
 	v.watch()
 	if v.client, err = client.New(client.Config{Socket: filepath.Join(v.state, "certfarm.sock"), Actor: "crash test"}); err != nil {
 		return v, err
 	}
 	return v, v.write()
+}
+
+// quietAddress is one that nobody takes while the program is dead: systems give other
+// connections and listeners ports from 32768 up.
+func quietAddress() (string, error) {
+	for try := 1; ; try++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		if try == 20 {
+			return "", err
+		}
+	}
 }
 
 var (

@@ -9,25 +9,13 @@ import (
 	"github.com/certfarm/certfarm/internal/deploy"
 	"github.com/certfarm/certfarm/internal/deploy/cloud/azurefake"
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
-	"github.com/certfarm/certfarm/internal/encode"
 	"github.com/certfarm/certfarm/internal/farm"
 )
-
-// keysOf are the public keys of bundles.
-func keysOf(t *testing.T, all ...farm.Bundle) (keys []string) {
-	t.Helper()
-	for _, b := range all {
-		leaf, err := encode.Leaf(b.Chain)
-		must(t, err)
-		keys = append(keys, keyOf(leaf))
-	}
-	return keys
-}
 
 // forget has a deployer forget bundles.
 func forget(t *testing.T, d *records, all ...farm.Bundle) (deploy.Forgotten, error) {
 	t.Helper()
-	return d.Deployer.(deploy.Forgetter).Forget(t.Context(), keysOf(t, all...))
+	return d.Deployer.(deploy.Forgetter).Forget(t.Context(), deploytest.KeysOf(t, all...))
 }
 
 func TestVaultForgetsOldVersions(t *testing.T) {
