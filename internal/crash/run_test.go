@@ -297,10 +297,11 @@ func (r *run) busy(ctx context.Context) (busy bool, err error) {
 }
 
 // awaited reports that a job runs or is due, or that one will go on with what was
-// wished for.
+// wished for. The journey of a compromise comes again in an hour by itself, also where
+// the order that it needs has failed and a person must ask for another.
 func awaited(jobs []store.JobRow, now time.Time) bool {
 	return slices.ContainsFunc(jobs, func(j store.JobRow) bool {
-		return j.Owner != "" || !j.RunAt.After(now) || slices.Contains([]string{"order", "advance", "act", "account", "compromise", "revoke", "erase"}, j.Kind)
+		return j.Owner != "" || !j.RunAt.After(now) || slices.Contains([]string{"order", "advance", "act", "account", "revoke", "erase"}, j.Kind)
 	})
 }
 
