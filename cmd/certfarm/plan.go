@@ -276,9 +276,9 @@ func summary(p controller.Plan) string {
 	for _, c := range p.Changes {
 		switch c.Do {
 		case plan.Issue:
-			orders++
+			orders += parts(c)
 		case plan.RollOut:
-			rollouts++
+			rollouts += parts(c)
 		default:
 			continue
 		}
@@ -289,6 +289,15 @@ func summary(p controller.Plan) string {
 	}
 	return fmt.Sprintf("%s: %s to order, %s to roll out as it is.",
 		many(len(p.Changes), "change"), many(orders, "certificate"), many(rollouts, "certificate"))
+}
+
+// parts are how many certificates a change is of: a site with strategy per-node has one
+// for each node.
+func parts(c plan.Change) int {
+	if len(c.Members) == 0 || slices.Contains(c.Members, c.Name) {
+		return 1
+	}
+	return len(c.Members)
 }
 
 // some lists the first names, and how many more there are.

@@ -92,8 +92,10 @@ func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) 
 func weighed(ctx context.Context, tx *store.Tx, p Plan, wanted farm.Farm) (Plan, error) {
 	p.Warnings = overloaded(wanted, p.Changes)
 	var err error
-	p.PerNode, err = prices(ctx, tx, wanted, p.Changes)
-	return p, err
+	if p.PerNode, err = prices(ctx, tx, wanted, p.Changes); err != nil {
+		return p, err
+	}
+	return p, keep(ctx, tx, wanted, p.Changes)
 }
 
 // wordReading is how the newest revision was read: a reading, in JSON.

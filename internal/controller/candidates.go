@@ -125,7 +125,7 @@ func (s standing) failedAt(ctx context.Context, tx *store.Tx, issuer string) (at
 	}
 	orders, err := tx.Orders(ctx, s.cert.Farm, store.OrderQuery{Site: s.site.Name, Since: s.cert.Due})
 	for _, o := range orders {
-		if o.Issuer == issuer && o.External == "" && o.State == farm.OrderFailed && o.Updated.After(at) {
+		if o.Issuer == issuer && o.External == "" && o.State == farm.OrderFailed && !o.Outdated && o.Updated.After(at) {
 			at = o.Updated
 		}
 	}
@@ -255,20 +255,11 @@ func (o *ordering) inTrouble(now time.Time) (c renew.Candidate, some bool) {
 	return c, c.Why != ""
 }
 
-// givenUp ends an order that nobody refused, since another issuer is asked.
+// givenUp ends an order that nobody refused.
 func (c *Controller) givenUp(o ordering) farm.Result {
 	o.order.State, o.order.Error, o.order.GivenUp = farm.OrderFailed, o.giveUp, true
+	o.order.Outdated = o.outdated
 	return farm.Result{Value: ordered{order: o.order}, Again: c.Now()}
-}
-
-// stillWanted has a certificate asked for that is not due, but that a person wanted,
-// when the order for it was given up.
-func stillWanted(ctx context.Context, tx *store.Tx, cert farm.Certificate) error {
-	s, err := stand(ctx, tx, cert.Farm, cert.Site)
-	if err != nil || renew.Due(s.facts(), tx.Now()).Due {
-		return err
-	}
-	return tx.SetWord(ctx, cert.Farm, wordRenew+cert.Site, "who wanted the order that was given up")
 }
 
 // inTime has an order looked at when another issuer may be asked in its place.

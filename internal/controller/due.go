@@ -107,15 +107,21 @@ func undoneAt(ctx context.Context, tx *store.Tx, farmName, site string) (at time
 	return at, nil
 }
 
+// want is what farm.yaml asks for.
+func (s standing) want() renew.Want {
+	w := renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Others: s.site.Fallbacks, Profile: s.profile}
+	if slices.Contains(s.site.Fallbacks, s.newest.Issuer) {
+		w.Profile = s.newest.Profile // each issuer has profiles of its own: another is no reason to order
+	}
+	return w
+}
+
 // facts is what renew decides by.
 func (s standing) facts() renew.Facts {
 	f := renew.Facts{
 		Site: s.site.Name, Have: s.newest, Suggest: s.cert.ARI,
 		Course: renew.CourseOf(s.site),
-		Want:   renew.Want{Names: s.site.Names, KeyTypes: s.site.KeyTypes, Issuer: s.site.Issuer, Others: s.site.Fallbacks, Profile: s.profile},
-	}
-	if slices.Contains(s.site.Fallbacks, s.newest.Issuer) {
-		f.Want.Profile = s.newest.Profile // each issuer has profiles of its own: another is no reason to order
+		Want:   s.want(),
 	}
 	if r := s.cert.Replace; r != nil && !r.Held && r.Version == s.newest.ID {
 		f.Replace, f.From = r.Why, r.At
@@ -172,8 +178,11 @@ func gave(o farm.Order, v farm.Version) bool {
 // be faulty has failed.
 func (s *standing) past(orders []farm.Order) (past []budget.Past) {
 	for _, o := range orders {
+		if o.Outdated && o.URL == "" {
+			continue // no CA has heard of it
+		}
 		p := budget.Past{Issuer: o.Issuer, Names: o.Names, Begun: o.Created, Ours: o.Ours}
-		if o.State == farm.OrderFailed || s.newest.State == farm.VersionFaulty && gave(o, s.newest) {
+		if o.State == farm.OrderFailed && !o.Outdated || s.newest.State == farm.VersionFaulty && gave(o, s.newest) {
 			p.Failed = o.Updated
 		}
 		past = append(past, p)

@@ -82,6 +82,9 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 			return err
 		}
 	}
+	if err := s.hasten(ctx, tx); err != nil {
+		return err
+	}
 	if err := c.bring(ctx, tx, &s); err != nil {
 		return err
 	}
@@ -115,6 +118,9 @@ func (c *Controller) bring(ctx context.Context, tx *store.Tx, s *standing) error
 	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
 	if err := c.intendIfDue(ctx, tx, s, verdict.Due, before); err != nil {
 		return err
+	}
+	if !verdict.Due && s.cert.Intent == "" {
+		s.cert.Failures = 0 // what failed was for something that nobody wants any more
 	}
 	if s.good.ID != "" && !s.cert.Retry.After(now) && now.Before(s.good.NotAfter()) {
 		if err := c.rollOut(ctx, tx, s.cert, s.good); err != nil {

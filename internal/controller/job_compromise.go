@@ -50,7 +50,9 @@ func (x *exposure) count(v farm.Version, now time.Time) {
 		case l.Key.Sealed != "":
 			x.Keys++
 		case l.Key.Node != "":
-			x.Copies = append(x.Copies, "node "+l.Key.Node+", where it was made")
+			if on := "node " + l.Key.Node + " (where it was made)"; !slices.Contains(x.Copies, on) {
+				x.Copies = append(x.Copies, on)
+			}
 		}
 	}
 	switch left := len(v.Unrevoked(now)); {

@@ -32,7 +32,8 @@ type ordering struct {
 	observed  bool // the site is only looked at, for now
 	noAccount bool
 	unsent    bool      // finalize was promised, and surely not sent
-	giveUp    string    // why another issuer is asked in place of the order's; empty: none is
+	giveUp    string    // why another order is made in its place, or none; empty: it goes on
+	outdated  bool      // it is given up for what farm.yaml says by now
 	turns     time.Time // when that is looked at again; zero: never
 	maker     farm.Node // that makes the key, where own
 	own       bool
@@ -134,6 +135,10 @@ func (c *Controller) ordering(ctx context.Context, j farm.Job) (o ordering, err 
 		if err := o.atCA(ctx, tx); err != nil {
 			return err
 		}
+		if o.giveUp = outdated(o.order, o.site); o.giveUp != "" {
+			o.outdated = true
+			return nil
+		}
 		if err := o.overtaken(ctx, tx); err != nil || o.order.State != farm.OrderNew {
 			return err
 		}
@@ -181,7 +186,7 @@ func (o *ordering) mayOpen(ctx context.Context, tx *store.Tx) (err error) {
 func heldSince(before []farm.Order, failures farm.Rate, now time.Time) renew.Held {
 	h := renew.Held{Budget: failures.Count}
 	for _, b := range before {
-		if b.URL == "" || b.State != farm.OrderFailed {
+		if b.URL == "" || b.State != farm.OrderFailed || b.Outdated {
 			continue
 		}
 		if b.Updated.After(h.Tried) {

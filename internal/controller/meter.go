@@ -110,7 +110,7 @@ func whyFailed(o farm.Order, err error) string {
 	}
 	switch {
 	case o.GivenUp:
-		return "given-up" // another issuer is asked
+		return "given-up" // another issuer is asked, or for something else
 	case errors.Is(err, issue.AccountLost):
 		return "account"
 	case errors.Is(err, issue.Refused):

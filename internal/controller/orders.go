@@ -167,7 +167,7 @@ func (c *Controller) ended(ctx context.Context, tx *store.Tx, o farm.Order) erro
 	cert.Intent = ""
 	switch {
 	case failed && o.GivenUp:
-		err = stillWanted(ctx, tx, cert)
+		err = stillWanted(ctx, tx, cert, o)
 	case failed:
 		cert.Failures++
 	default:

@@ -126,15 +126,15 @@ func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.
 func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, members []farm.Site) (p PerNode, err error) {
 	p.Site = ch.Name
 	var lacking []farm.Site
+	versions, err := tx.VersionsOfSites(ctx, wanted.Name, ch.Sites())
+	if err != nil {
+		return p, err
+	}
 	for _, m := range members {
-		v, err := keptVersion(ctx, tx, wanted.Name, m)
-		if err != nil {
-			return p, err
-		}
-		if v.ID == "" {
-			lacking = append(lacking, m)
-		} else {
+		if willDo(m, wanted.Issuers, versions[m.Name], tx.Now()) {
 			p.Kept = append(p.Kept, m.Name)
+		} else {
+			lacking = append(lacking, m)
 		}
 	}
 	if len(lacking) == 0 {
@@ -159,22 +159,6 @@ func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, 
 		p.Hint = `with a name of its own for each node they need not wait for each other: node_name: "{node}.nodes.example.com"`
 	}
 	return p, p.danger(ctx, tx, wanted.Name, lacking)
-}
-
-// keptVersion is a member's newest version, from before, that will do for what it is
-// wanted for; the zero one: there is none.
-func keptVersion(ctx context.Context, tx *store.Tx, farmName string, m farm.Site) (farm.Version, error) {
-	versions, err := tx.Versions(ctx, farmName, m.Name)
-	if err != nil {
-		return farm.Version{}, err
-	}
-	var s standing
-	s.choose(versions)
-	set := func(names []string) string { return store.Slot(farm.Order{Names: names}) }
-	if s.good.ID == "" || s.good.ID != s.newest.ID || set(s.good.Names) != set(m.Names) || !tx.Now().Before(s.good.NotAfter()) {
-		return farm.Version{}, nil
-	}
-	return s.good, nil
 }
 
 // danger warns where what the targets serve now is over before the last node has its

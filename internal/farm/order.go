@@ -49,8 +49,11 @@ type Order struct {
 	Ours bool   `json:"ours,omitzero"`
 
 	// GivenUp says of an order that failed that nobody refused it: another issuer of
-	// the site is asked in its place.
+	// the site is asked in its place, or it is outdated.
 	GivenUp bool `json:"given_up,omitzero"`
+	// Outdated says that farm.yaml asked for something else before the CA was told to
+	// validate: of the CA it says nothing.
+	Outdated bool `json:"outdated,omitzero"`
 
 	// Exempt says that the CA was expected not to count it, since it replaces a
 	// certificate in the time that the CA suggested (RFC 9773 §5). Where Replaces was

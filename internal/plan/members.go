@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/certfarm/certfarm/internal/farm"
 )
@@ -47,6 +48,9 @@ func (g group) asOne() *farm.Site {
 func (d differ) group(old, now group) (all []Change) {
 	if len(old) > 0 && len(now) > 0 && old.members() != now.members() {
 		return d.strategy(old, now)
+	}
+	if old.members() || now.members() {
+		old, now = alike(old, now)
 	}
 	eachPair(old, now, func(s farm.Site) string { return s.Name }, func(_ string, was, is *farm.Site) {
 		all = append(all, d.site(was, is)...)
@@ -101,11 +105,39 @@ func holds(now group) string {
 	return "one key and one certificate for all targets"
 }
 
+// alike are both sides with {node} for the node in the names that only its member has,
+// so that members which change in the same way say the same.
+func alike(old, now group) (group, group) {
+	nodes, had := map[string]bool{}, map[string]map[string]bool{} // by name
+	for _, s := range slices.Concat(old, now) {
+		nodes[s.Member.Node] = true
+		for _, n := range s.Names {
+			if had[n] == nil {
+				had[n] = map[string]bool{}
+			}
+			had[n][s.Member.Node] = true
+		}
+	}
+	general := func(g group) group {
+		g = slices.Clone(g)
+		for i, s := range g {
+			g[i].Names = slices.Clone(s.Names)
+			for k, n := range s.Names {
+				if len(had[n]) < min(2, len(nodes)) {
+					g[i].Names[k] = strings.ReplaceAll(n, s.Member.Node, "{node}")
+				}
+			}
+		}
+		return g
+	}
+	return general(old), general(now)
+}
+
 // together makes one change of those of several members that say the same.
 func together(changes []Change) (all []Change) {
 	alike := map[string]int{}
 	for _, c := range changes {
-		key := fmt.Sprintf("%s %v %q %q", c.Do, c.Certificate, c.Why, shared(c))
+		key := fmt.Sprintf("%s %v %q %q", c.Do, c.Certificate, c.Why, c.Fields)
 		whole := farm.WholeOf(c.Name)
 		i, met := alike[key]
 		if !met {
@@ -121,12 +153,6 @@ func together(changes []Change) (all []Change) {
 		slices.Sort(all[i].Targets)
 	}
 	return inOrder(all)
-}
-
-// shared are the fields of a change by which members are put together. The names of
-// new ones differ by the nodes' own; the first tells for all.
-func shared(c Change) []Field {
-	return slices.DeleteFunc(slices.Clone(c.Fields), func(f Field) bool { return f.Name == "names" && f.Old == "" })
 }
 
 // Sites are the names of the sites that a change is of: the members of one with

@@ -108,9 +108,24 @@ func TestNewMembersAreOneChange(t *testing.T) {
 	from, to := shop(), shop()
 	from.Sites = from.Sites[:1]
 	perNode(&to, "shop")
-	to.Sites[1].Names = append(slices.Clone(to.Sites[1].Names), "web1.example.com")
+	own := func(names ...string) {
+		for _, m := range to.Sites[1:] {
+			i := slices.IndexFunc(to.Sites, func(s farm.Site) bool { return s.Name == m.Name })
+			to.Sites[i].Names = append(slices.Clone(names), m.Member.Node+".example.com")
+		}
+	}
+	own("shop.example.com")
 	got := Diff(from, to)
 	if len(got) != 1 || got[0].Name != "shop" || len(got[0].Members) != 2 || !got[0].Certificate {
 		t.Errorf("got %+v", got)
+	}
+	from.Sites = slices.Clone(to.Sites)
+	own("shop.example.com", "www.shop.example.com")
+	got = Diff(from, to)
+	if len(got) != 1 || got[0].Name != "shop" || len(got[0].Members) != 2 || !got[0].Certificate {
+		t.Fatalf("another name: got %+v", got)
+	}
+	if f := got[0].Fields[0]; f.Old != "shop.example.com, {node}.example.com" || f.New != "shop.example.com, www.shop.example.com, {node}.example.com" {
+		t.Errorf("got %+v", f)
 	}
 }

@@ -129,6 +129,12 @@ func changed(f Facts) (time.Time, string) {
 	return time.Time{}, ""
 }
 
+// Fits reports that a version is what is asked for, or was when it came.
+func Fits(have farm.Version, want Want) bool {
+	from, _ := changed(Facts{Have: have, Want: want})
+	return from.IsZero()
+}
+
 // askedFor is what farm.yaml asked for when the version came. Where that is not
 // known of an imported one, it is what farm.yaml asks for now.
 func askedFor(have farm.Version, want Want) farm.Wanted {
