@@ -68,7 +68,7 @@ func (a *app) apply(ctx context.Context, name string, o applying) error {
 	defer c.Close()
 	sites := touched(p.Plan)
 	if len(sites) > mostWatched && !o.detach {
-		a.say("%s change: more than are watched from here.", many(len(sites), "site"))
+		a.say("%s change: more than are watched from here.", farm.Count(len(sites), "site"))
 		o.detach = true
 	}
 	if o.detach || len(sites) == 0 {
@@ -111,7 +111,7 @@ func (a *app) savedOrNew(ctx context.Context, name string) (planFile, error) {
 // send applies a plan.
 func (a *app) send(ctx context.Context, c *client.Client, p planFile) error {
 	var applied controller.Plan
-	err := a.during("the controller applies "+many(len(p.Plan.Changes), "change"), func() (err error) {
+	err := a.during("the controller applies "+farm.Count(len(p.Plan.Changes), "change"), func() (err error) {
 		applied, err = c.Apply(ctx, p.Plan.Farm, []byte(p.Text), p.File, p.Plan.Revision)
 		return err
 	})
@@ -213,7 +213,7 @@ func (a *app) lines(all []siteResult) {
 	}
 	for _, outcome := range slices.Sorted(maps.Keys(told)) {
 		if more := told[outcome] - mostLines; more > 0 {
-			a.print("… and %s: %s", many(more, "more site"), outcome)
+			a.print("… and %s: %s", farm.Count(more, "more site"), outcome)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certfarm/certfarm/internal/audit"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newAudit(a *app) *cobra.Command {
@@ -91,7 +92,7 @@ certfarm audit verify --head 1041:5e0c2f…`,
 				return a.object(object{Type: "audit-proof", Item: v})
 			}
 			a.print("%d:%s", v.Lines, v.Head)
-			a.say("The audit is whole: %s.", many(int(v.Lines), "line"))
+			a.say("The audit is whole: %s.", farm.Count(int(v.Lines), "line"))
 			return nil
 		},
 	})

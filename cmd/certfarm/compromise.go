@@ -9,6 +9,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newCompromise(a *app) *cobra.Command {
@@ -100,7 +101,7 @@ func (a *app) compromiseNode(ctx context.Context, node string, ask controller.No
 			return a.object(object{"node-compromise", farmName, r})
 		}
 		if len(r.Sites) > 0 {
-			a.print("New keys are on their way for %s: %s.", many(len(r.Sites), "site"), some(r.Sites, mostShown))
+			a.print("New keys are on their way for %s: %s.", farm.Count(len(r.Sites), "site"), some(r.Sites, mostShown))
 		} else {
 			a.print("No key of a site lay on %s.", node)
 		}

@@ -127,7 +127,7 @@ func policy(p farm.Policy) string {
 	}
 	parts = append(parts, "failure budget "+p.FailureBudget.String(), "absent at most "+p.AbsentMax.String(), "drift: "+string(p.Drift))
 	if len(p.Windows) > 0 {
-		parts = append(parts, many(len(p.Windows), "maintenance window"))
+		parts = append(parts, farm.Count(len(p.Windows), "maintenance window"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -158,7 +158,7 @@ func seen(s farm.Sight) (string, tone) {
 	case !s.Trusted:
 		return shorts(s.Fingerprint) + ", not trusted: " + oneLine(s.Distrust), bad
 	}
-	return fmt.Sprintf("%s, trusted, until %s, %s", shorts(s.Fingerprint), date(s.NotAfter), many(s.Samples, "handshake")), good
+	return fmt.Sprintf("%s, trusted, until %s, %s", shorts(s.Fingerprint), date(s.NotAfter), farm.Count(s.Samples, "handshake")), good
 }
 
 func (a *app) describeHistory(d controller.SiteDetail) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newDoctor(a *app) *cobra.Command {
@@ -70,9 +71,9 @@ func (a *app) showCheckup(farmName string, k controller.Checkup, all bool) error
 	a.print("")
 	switch {
 	case k.Failed > 0:
-		a.print("%s", a.tint(a.out, bad, counted(k.Failed, "failure")+", "+counted(k.Warnings, "warning")))
+		a.print("%s", a.tint(a.out, bad, farm.Count(k.Failed, "failure")+", "+farm.Count(k.Warnings, "warning")))
 	case k.Warnings > 0:
-		a.print("%s", a.tint(a.out, warn, "nothing failed, "+counted(k.Warnings, "warning")))
+		a.print("%s", a.tint(a.out, warn, "nothing failed, "+farm.Count(k.Warnings, "warning")))
 	default:
 		a.print("%s", a.tint(a.out, good, "all is well"))
 	}
@@ -119,12 +120,4 @@ func checkupSign(v controller.Verdict) (string, tone) {
 	case controller.CheckupFailed:
 	}
 	return "✗ failed", bad
-}
-
-// counted is how many there are of something.
-func counted(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return strconv.Itoa(n) + " " + what
 }

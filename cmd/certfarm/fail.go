@@ -11,6 +11,7 @@ import (
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/store"
 )
 
@@ -34,7 +35,7 @@ func (u *ui) fail(err error) {
 	}
 	f := failure{Type: "error", Exit: codeOf(err), Problem: err.Error(), Hint: hintOf(err)}
 	if ms, ok := errors.AsType[config.Mistakes](err); ok {
-		f.Mistakes, f.Problem = ms, many(len(ms), "mistake")+" in "+ms[0].File
+		f.Mistakes, f.Problem = ms, farm.Count(len(ms), "mistake")+" in "+ms[0].File
 	}
 	if c, ok := errors.AsType[*store.Conflict](err); ok {
 		f.Conflict = &api.Changed{Revision: c.Revision, By: c.By, At: c.At}
@@ -46,7 +47,7 @@ func (u *ui) fail(err error) {
 		u.mistake(m)
 	}
 	if more := len(f.Mistakes) - mostMistakes; more > 0 {
-		u.say("and %s", many(more, "more mistake"))
+		u.say("and %s", farm.Count(more, "more mistake"))
 	}
 	u.say("%s %s", u.tint(u.err, bad, "certfarm:"), f.Problem)
 	if f.Hint != "" {

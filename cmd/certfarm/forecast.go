@@ -10,6 +10,7 @@ import (
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/budget"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newForecast(a *app) *cobra.Command {
@@ -101,7 +102,7 @@ func (a *app) showIssuerForecast(i controller.IssuerForecast) {
 	if l := i.Limits; l.Orders.Count > 0 || l.Domain.Count > 0 {
 		limits = "new orders " + dash(l.Orders.String()) + ", for one domain " + dash(l.Domain.String())
 	}
-	a.print("%s: %s, %s in %d days (%s)", i.Issuer, many(i.Certificates, "certificate"), many(i.Orders, "order"), len(i.Days), limits)
+	a.print("%s: %s, %s in %d days (%s)", i.Issuer, farm.Count(i.Certificates, "certificate"), farm.Count(i.Orders, "order"), len(i.Days), limits)
 	var rows [][]cell
 	for _, d := range i.Days {
 		waiting, expired := plain, plain
@@ -121,19 +122,19 @@ func (a *app) showIssuerForecast(i controller.IssuerForecast) {
 	case i.Waited == 0:
 		a.print("Nothing has to wait for the limits.")
 	case l.Until.IsZero():
-		a.print("%s would wait for the limits; %s longest, from %s to the end and beyond.", many(i.Waited, "renewal"), l.Site, day(l.From))
+		a.print("%s would wait for the limits; %s longest, from %s to the end and beyond.", farm.Count(i.Waited, "renewal"), l.Site, day(l.From))
 	default:
-		a.print("%s would wait for the limits; %s longest, from %s until %s.%s", many(i.Waited, "renewal"), l.Site, day(l.From), day(l.Until), drained(i.Forecast))
+		a.print("%s would wait for the limits; %s longest, from %s until %s.%s", farm.Count(i.Waited, "renewal"), l.Site, day(l.From), day(l.Until), drained(i.Forecast))
 	}
 	for _, p := range i.InPlaceOf() {
-		a.print("In place of %s: %s for %s, from %s: %s", p.For, many(p.Orders, "order"), many(len(p.Sites), "site"), day(p.From), some(p.Sites, mostShown))
+		a.print("In place of %s: %s for %s, from %s: %s", p.For, farm.Count(p.Orders, "order"), farm.Count(len(p.Sites), "site"), day(p.From), some(p.Sites, mostShown))
 	}
 	if len(i.Lapses) > 0 {
 		var names []string
 		for _, x := range i.Lapses {
 			names = append(names, x.Site+" at "+day(x.At))
 		}
-		a.print("%s", a.tint(a.out, bad, many(len(i.Lapses), "certificate")+" would expire: "+some(names, mostShown)))
+		a.print("%s", a.tint(a.out, bad, farm.Count(len(i.Lapses), "certificate")+" would expire: "+some(names, mostShown)))
 	}
 }
 

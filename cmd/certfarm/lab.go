@@ -222,10 +222,10 @@ func (a *app) rehearse(ctx context.Context, l *lab.Lab, r rehearsing, faults map
 
 // introduce says what runs, and shows the farm.yaml without its certificates.
 func (a *app) introduce(l *lab.Lab) {
-	nodes := many(len(l.Nodes), "node")
+	nodes := farm.Count(len(l.Nodes), "node")
 	if mixture := l.Mixture(); mixture != "" {
 		a.say("%s", mixture)
-		nodes += fmt.Sprintf(", %s of a share and a Key Vault,", many(len(l.Readers), "reader"))
+		nodes += fmt.Sprintf(", %s of a share and a Key Vault,", farm.Count(len(l.Readers), "reader"))
 	}
 	a.say("A farm is up: %s behind a balancer at https://%s, a CA at %s, a name server at %s.",
 		nodes, l.Balancer.HTTPSAddr(), l.CA.Directory, l.DNS.Addr())
@@ -334,7 +334,7 @@ func (a *app) waitForHealing(ctx context.Context, l *lab.Lab) error {
 	if err := l.Healed(ctx, r.To.ID); err != nil {
 		return err
 	}
-	a.say("It is back, and was brought up to date by itself; the CA was asked %s for it.", many(l.CA.Stats().Total()-issued, "time"))
+	a.say("It is back, and was brought up to date by itself; the CA was asked %s for it.", farm.Count(l.CA.Stats().Total()-issued, "time"))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newNodeCA(a *app) *cobra.Command {
@@ -72,7 +73,7 @@ func (a *app) withAgentsCA(cmd *cobra.Command, f func(*client.Client, controller
 func (a *app) assentToLose(is controller.AgentsCA) error {
 	what := "every agent of every farm"
 	if is.Next != "" {
-		what = many(len(is.Unaware), "agent")
+		what = farm.Count(len(is.Unaware), "agent")
 		if len(is.Unaware) == 0 {
 			return nil
 		}
@@ -102,7 +103,7 @@ func (a *app) showAgentsCA(is controller.AgentsCA) {
 	}
 	a.facts([]fact{
 		{"Next", is.Next, faint}, {"Since", date(is.Since), plain}, {"Signs by", date(is.By), plain},
-		{"Known to", strconv.Itoa(is.Agents-len(is.Unaware)) + " of " + many(is.Agents, "agent"), tone},
+		{"Known to", strconv.Itoa(is.Agents-len(is.Unaware)) + " of " + farm.Count(is.Agents, "agent"), tone},
 	})
 	if len(is.Unaware) > 0 {
 		a.print("Not yet to %s: they are told when they renew their certificate, within half a day, if they run.", some(is.Unaware, mostShown))

@@ -15,6 +15,7 @@ import (
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 	"github.com/certfarm/certfarm/internal/plan"
 )
 
@@ -159,7 +160,7 @@ func (a *app) showPlan(p controller.Plan) {
 	}
 	if more := len(p.PerNode) - mostChanges; more > 0 {
 		a.print("")
-		a.print("  … and what %s with a key on each node will take: --json tells", many(more, "more site"))
+		a.print("  … and what %s with a key on each node will take: --json tells", farm.Count(more, "more site"))
 	}
 	for _, w := range p.Warnings {
 		a.print("")
@@ -184,7 +185,7 @@ func (a *app) showChanges(all []plan.Change) {
 	}
 	for _, do := range slices.Sorted(maps.Keys(shown)) {
 		if more := shown[do] - mostChanges; more > 0 {
-			a.print("  … and %s: %s (--json tells each)", many(more, "more change"), doing(do))
+			a.print("  … and %s: %s (--json tells each)", farm.Count(more, "more change"), doing(do))
 		}
 	}
 }
@@ -285,10 +286,10 @@ func summary(p controller.Plan) string {
 		sites[c.Name] = true
 	}
 	if len(sites) == 0 {
-		return many(len(p.Changes), "change") + "; no certificate is ordered and nothing is installed."
+		return farm.Count(len(p.Changes), "change") + "; no certificate is ordered and nothing is installed."
 	}
 	return fmt.Sprintf("%s: %s to order, %s to roll out as it is.",
-		many(len(p.Changes), "change"), many(orders, "certificate"), many(rollouts, "certificate"))
+		farm.Count(len(p.Changes), "change"), farm.Count(orders, "certificate"), farm.Count(rollouts, "certificate"))
 }
 
 // parts are how many certificates a change is of: a site with strategy per-node has one
@@ -327,5 +328,5 @@ func conflictOf(ctx context.Context, c *client.Client, p planFile, err error) er
 	if planErr != nil {
 		return errors.Join(err, planErr)
 	}
-	return hinted(err, fmt.Sprintf("`certfarm plan %s` shows the %s that it would make now", p.File, many(len(now.Changes), "change")))
+	return hinted(err, fmt.Sprintf("`certfarm plan %s` shows the %s that it would make now", p.File, farm.Count(len(now.Changes), "change")))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 func newRekey(a *app) *cobra.Command {
@@ -27,7 +28,7 @@ Backups made before need the old key: copy its file first if you keep any.`,
 			if err != nil {
 				return err
 			}
-			return a.done("rekeyed", map[string]any{"records": n}, "%s sealed under a new master key.", many(n, "record"))
+			return a.done("rekeyed", map[string]any{"records": n}, "%s sealed under a new master key.", farm.Count(n, "record"))
 		},
 	})
 	k.flags(c)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/certfarm/certfarm/internal/api/client"
 	"github.com/certfarm/certfarm/internal/controller"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // A replacing is what `certfarm replace` was told.
@@ -183,7 +184,7 @@ func (a *app) replace(ctx context.Context, c *client.Client, farmName string, r 
 	if a.json {
 		return a.object(object{"replacement", farmName, s})
 	}
-	a.say("%s begins: %s. `certfarm get replacements` shows how far it is.", s.ID, many(s.Total, "certificate"))
+	a.say("%s begins: %s. `certfarm get replacements` shows how far it is.", s.ID, farm.Count(s.Total, "certificate"))
 	return nil
 }
 
@@ -194,17 +195,17 @@ func (a *app) showReplacePlan(p controller.ReplacePlan) {
 		return
 	}
 	if p.Unknown > 0 {
-		a.say("%s", a.tint(a.err, warn, "! "+many(p.Unknown, "serial number")+" of no certificate that is meant"))
+		a.say("%s", a.tint(a.err, warn, "! "+farm.Count(p.Unknown, "serial number")+" of no certificate that is meant"))
 	}
-	a.say("%s to be replaced: %s", many(len(p.Sites), "certificate"), some(p.Sites, mostShown))
+	a.say("%s to be replaced: %s", farm.Count(len(p.Sites), "certificate"), some(p.Sites, mostShown))
 	for _, i := range p.Issuers {
 		done := "not done within 90 days"
 		if !i.Done.IsZero() {
 			done = "the last is ordered at about " + day(i.Done)
 		}
-		a.say("%s issues %s (%s): %s; %s.", i.Issuer, many(i.Certificates, "new one"), many(i.Orders, "order"), i.Pace, done)
+		a.say("%s issues %s (%s): %s; %s.", i.Issuer, farm.Count(i.Certificates, "new one"), farm.Count(i.Orders, "order"), i.Pace, done)
 		if len(i.Lapses) > 0 {
-			a.say("%s", a.tint(a.err, bad, "! "+many(len(i.Lapses), "certificate")+" would expire before, the first is of "+i.Lapses[0].Site+" at "+day(i.Lapses[0].At)))
+			a.say("%s", a.tint(a.err, bad, "! "+farm.Count(len(i.Lapses), "certificate")+" would expire before, the first is of "+i.Lapses[0].Site+" at "+day(i.Lapses[0].At)))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/certfarm/certfarm/internal/deploy/deploytest"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // A sheet is what a self test found, to keep and to send.
@@ -57,7 +58,7 @@ func (s *sheet) exit() int {
 }
 
 func (s *sheet) line() string {
-	text := fmt.Sprintf("%s kept, %d broken", many(s.Kept, "rule"), s.Broken)
+	text := fmt.Sprintf("%s kept, %d broken", farm.Count(s.Kept, "rule"), s.Broken)
 	if s.NotForIt > 0 {
 		text += fmt.Sprintf(", %d not for this kind", s.NotForIt)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/certfarm/certfarm/internal/config"
 	"github.com/certfarm/certfarm/internal/controller"
 	"github.com/certfarm/certfarm/internal/deploy/target"
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // maxFarmFile is more than a farm of 100,000 sites takes.
@@ -60,7 +61,7 @@ whether the secrets that the file names were set; plan can.`,
 				return a.object(sum)
 			}
 			a.print("%s is good: farm %s with %s, %s and %s", given[0], sum.Farm,
-				many(sum.Sites, "site"), many(sum.Nodes, "node"), many(sum.Targets, "target"))
+				farm.Count(sum.Sites, "site"), farm.Count(sum.Nodes, "node"), farm.Count(sum.Targets, "target"))
 			return nil
 		},
 	}

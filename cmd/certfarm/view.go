@@ -300,7 +300,7 @@ func (u *ui) troubles(r farm.Rollout, width int) (lines []string) {
 		lines = append(lines, u.tint(u.err, cmp.Or(l.tone, warn), cut(line, width)))
 	}
 	if more := len(all) - mostTroubles; more > 0 {
-		lines = append(lines, fmt.Sprintf("  and %s", many(more, "more target")))
+		lines = append(lines, fmt.Sprintf("  and %s", farm.Count(more, "more target")))
 	}
 	return lines
 }

@@ -98,10 +98,10 @@ func Priced(nodes, orders int, same bool, spent []time.Time, l farm.Limits, now 
 // 10th day".
 func (p Price) String() string {
 	if p.Every == 0 {
-		return fmt.Sprintf("%d nodes: all today", p.Nodes)
+		return farm.Count(p.Nodes, "node") + ": all today"
 	}
 	day := int(p.Last/(24*time.Hour)) + 1
-	return fmt.Sprintf("%d nodes: %d today, then one per %s, done on the %s day", p.Nodes, p.Now, hours(p.Every), ordinal(day))
+	return fmt.Sprintf("%s: %d today, then one per %s, done on the %s day", farm.Count(p.Nodes, "node"), p.Now, hours(p.Every), ordinal(day))
 }
 
 // hours is a length of time in whole hours, or minutes below two.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/certfarm/certfarm/internal/farm"
 )
 
 // A Mistake is one thing that is wrong in a farm.yaml, and where.
@@ -51,7 +53,7 @@ func (ms Mistakes) Error() string {
 		parts = append(parts, m.Error())
 	}
 	if more := len(ms) - shown; more > 0 {
-		parts = append(parts, fmt.Sprintf("and %s", count(more, "more mistake")))
+		parts = append(parts, fmt.Sprintf("and %s", farm.Count(more, "more mistake")))
 	}
 	return strings.Join(parts, "\n")
 }
@@ -73,13 +75,6 @@ func (ms Mistakes) tidy() Mistakes {
 		seen[w] = true
 		return twice
 	})
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // quote shows a text of the file in a sentence: on one line and not too long.

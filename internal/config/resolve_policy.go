@@ -84,7 +84,7 @@ func (c *resolver) fits(w *policy, got draft, targets []farm.Target) {
 		return // said already
 	}
 	if n := got.Canary.Count; w.Canary != nil && n > len(targets) {
-		c.say(w.at.field("canary"), fmt.Sprintf("the canary is %d, but the site has %s", n, count(len(targets), "target")), "")
+		c.say(w.at.field("canary"), fmt.Sprintf("the canary is %d, but the site has %s", n, farm.Count(len(targets), "target")), "")
 	}
 	for _, v := range w.Waves {
 		if len(v.Match) > 0 && !hasTarget(v.Match, targets) {

@@ -57,7 +57,7 @@ func (c *Controller) NewAgentToken(ctx context.Context, farmName string, ask Age
 			if !slices.ContainsFunc(f.Nodes, func(n farm.Node) bool { return n.Agent && labelled(n, ask.Labels) }) {
 				return &Refusal{"no node with an agent has these labels", "farm.yaml lists every node that may join, with `agent: true` and its labels"}
 			}
-			text = fmt.Sprintf("a token lets %d agents join as nodes with %s", ask.Uses, labelText(ask.Labels))
+			text = fmt.Sprintf("a token lets %s join as nodes with %s", farm.Count(ask.Uses, "agent"), labelText(ask.Labels))
 		} else if _, err := agentNode(ctx, tx, farmName, ask.Node); err != nil {
 			return err
 		}

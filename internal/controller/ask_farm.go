@@ -133,7 +133,7 @@ func (c *Controller) applied(ctx context.Context, tx *store.Tx, f farm.Farm, p P
 	}
 	return tell(ctx, tx, farm.Event{
 		Farm: f.Name, Kind: "farm.applied", Actor: by,
-		Text: fmt.Sprintf("revision %d applied: %d changes", p.Revision, len(p.Changes)),
+		Text: fmt.Sprintf("revision %d applied: %s", p.Revision, farm.Count(len(p.Changes), "change")),
 	})
 }
 

@@ -82,9 +82,6 @@ func (c *Controller) applyCheck(ctx context.Context, tx *store.Tx, f farm.Finish
 			return err
 		}
 	}
-	if err := s.hasten(ctx, tx); err != nil {
-		return err
-	}
 	if err := c.bring(ctx, tx, &s); err != nil {
 		return err
 	}
@@ -111,16 +108,13 @@ func (s *standing) hear(v checked) {
 // bring orders a version where one is due, begins to roll out the good one where
 // it is missing, and notes why, and when to look again.
 func (c *Controller) bring(ctx context.Context, tx *store.Tx, s *standing) error {
-	now := tx.Now()
-	verdict := renew.Due(s.facts(), now)
-	before := s.cert.Verdict
-	s.cert.Due = dueSince(s.cert.Due, verdict.Due || s.cert.Intent != "", now)
-	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
-	if err := c.intendIfDue(ctx, tx, s, verdict.Due, before); err != nil {
+	if err := s.hasten(ctx, tx); err != nil {
 		return err
 	}
-	if !verdict.Due && s.cert.Intent == "" {
-		s.cert.Failures = 0 // what failed was for something that nobody wants any more
+	now := tx.Now()
+	before := s.cert.Verdict
+	if err := c.intendIfDue(ctx, tx, s, s.judge(now), before); err != nil {
+		return err
 	}
 	if s.good.ID != "" && !s.cert.Retry.After(now) && now.Before(s.good.NotAfter()) {
 		if err := c.rollOut(ctx, tx, s.cert, s.good); err != nil {
@@ -131,6 +125,18 @@ func (c *Controller) bring(ctx context.Context, tx *store.Tx, s *standing) error
 		s.cert.Next = s.cert.Retry
 	}
 	return nil
+}
+
+// judge notes whether a version is due, and why.
+func (s *standing) judge(now time.Time) (due bool) {
+	verdict := renew.Due(s.facts(), now)
+	wanted := verdict.Due || s.cert.Intent != ""
+	s.cert.Due = dueSince(s.cert.Due, wanted, now)
+	s.cert.Verdict, s.cert.Next = verdict.Why+s.abort(), verdict.Again
+	if !wanted {
+		s.cert.Failures = 0 // what failed was for something that nobody wants any more
+	}
+	return verdict.Due
 }
 
 // dueSince is since when a certificate is due; zero: it is not.

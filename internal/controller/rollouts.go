@@ -59,7 +59,7 @@ func start(ctx context.Context, tx *store.Tx, site farm.Site, farmName string, v
 	}
 	if err := tell(ctx, tx, farm.Event{
 		Farm: farmName, Kind: "rollout.started", Site: site.Name, Rollout: r.ID, Version: v.ID,
-		Text: fmt.Sprintf("%s: version %s goes to %d targets in %d waves", reason, farm.Short(leafOf(v)), len(r.Steps), len(r.Waves)),
+		Text: fmt.Sprintf("%s: version %s goes to %s in %s", reason, farm.Short(leafOf(v)), farm.Count(len(r.Steps), "target"), farm.Count(len(r.Waves), "wave")),
 	}); err != nil {
 		return false, err
 	}

@@ -138,7 +138,7 @@ func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, 
 		}
 	}
 	if len(lacking) == 0 {
-		p.Text = fmt.Sprintf("%d nodes: each has a certificate from before that is still good: nothing is ordered", len(members))
+		p.Text = farm.Count(len(members), "node") + ": each has a certificate from before that is still good: nothing is ordered"
 		return p, nil
 	}
 	i := slices.IndexFunc(wanted.Issuers, func(i farm.Issuer) bool { return i.Name == members[0].Issuer })

@@ -49,9 +49,7 @@ func (d differ) group(old, now group) (all []Change) {
 	if len(old) > 0 && len(now) > 0 && old.members() != now.members() {
 		return d.strategy(old, now)
 	}
-	if old.members() || now.members() {
-		old, now = alike(old, now)
-	}
+	old, now = alike(old, now)
 	eachPair(old, now, func(s farm.Site) string { return s.Name }, func(_ string, was, is *farm.Site) {
 		all = append(all, d.site(was, is)...)
 	})
@@ -100,7 +98,7 @@ func members(old, now group) []string {
 
 func holds(now group) string {
 	if now.members() {
-		return fmt.Sprintf("%s with a key and a certificate of its own each", count(len(now), "node"))
+		return fmt.Sprintf("%s with a key and a certificate of its own each", farm.Count(len(now), "node"))
 	}
 	return "one key and one certificate for all targets"
 }
@@ -108,6 +106,9 @@ func holds(now group) string {
 // alike are both sides with {node} for the node in the names that only its member has,
 // so that members which change in the same way say the same.
 func alike(old, now group) (group, group) {
+	if !old.members() && !now.members() {
+		return old, now
+	}
 	nodes, had := map[string]bool{}, map[string]map[string]bool{} // by name
 	for _, s := range slices.Concat(old, now) {
 		nodes[s.Member.Node] = true

@@ -113,7 +113,7 @@ func (d differ) targets(old, now *farm.Site) []Change {
 	})
 	var all []Change
 	if len(added) > 0 {
-		all = append(all, Change{Do: RollOut, Name: now.Name, Targets: added, Why: count(len(added), "target") + " more"})
+		all = append(all, Change{Do: RollOut, Name: now.Name, Targets: added, Why: farm.Count(len(added), "target") + " more"})
 	}
 	for _, c := range alike {
 		all = append(all, *c)
@@ -170,11 +170,4 @@ func few(names map[string]bool) string {
 		return strings.Join(all[:most], ", ") + fmt.Sprintf(" and %d more", more)
 	}
 	return strings.Join(all, ", ")
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -41,8 +41,8 @@ func (v view) overBudget(nodes, absent int) string {
 	if nodes+over <= budget || v.urgency != calm {
 		return ""
 	}
-	faults := fmt.Sprintf("%s, %d allowed", count(nodes, "node fault"), budget)
-	silent := fmt.Sprintf("%s absent, %d allowed", count(absent, "target"), most)
+	faults := fmt.Sprintf("%s, %d allowed", farm.Count(nodes, "node fault"), budget)
+	silent := fmt.Sprintf("%s absent, %d allowed", farm.Count(absent, "target"), most)
 	switch {
 	case over == 0:
 		return faults + ": " + v.blame()
@@ -50,13 +50,6 @@ func (v view) overBudget(nodes, absent int) string {
 		return silent + ": " + v.blame()
 	}
 	return silent + "; " + faults + ": " + v.blame()
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // wayBack reports that there is something worth going back to: a target on

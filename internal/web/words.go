@@ -30,8 +30,8 @@ var words = template.FuncMap{
 	"prose":    prose,
 	"plus":     func(a, b int) int { return a + b },
 
-	"count":     count,
-	"lines":     func(n int64) string { return count(int(n), "line") },
+	"count":     farm.Count,
+	"lines":     func(n int64) string { return farm.Count(int(n), "line") },
 	"grants":    access.Words,
 	"grant":     func(g store.Grant) string { return access.Words([]store.Grant{g}) },
 	"chain":     links,
@@ -80,14 +80,6 @@ func largest(d time.Duration) string {
 
 // short is the beginning of a fingerprint, as a cell of the matrix has it.
 func short(fingerprint string) string { return fingerprint[:min(len(fingerprint), 6)] }
-
-// count is a number of things.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprint(n, " ", thing, "s")
-}
 
 // prose is a sentence in which what stands between backticks is a command.
 func prose(text string) template.HTML {
