@@ -16,7 +16,7 @@ func TestAPlanOfManyChanges(t *testing.T) {
 	u, out, _ := testUI()
 	p := controller.Plan{Farm: "shop", Revision: 7}
 	for i := range 3 * mostChanges {
-		p.Changes = append(p.Changes, plan.Change{Do: plan.Issue, Name: fmt.Sprintf("s%03d", i), Why: "the site is new"})
+		p.Changes = append(p.Changes, plan.Change{Do: plan.Issue, Certificate: true, Name: fmt.Sprintf("s%03d", i), Why: "the site is new"})
 	}
 	p.Changes = append(p.Changes, plan.Change{Do: plan.Release, Name: "www", Why: "the site is gone"})
 	(&app{ui: u}).showPlan(p)

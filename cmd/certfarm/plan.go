@@ -192,7 +192,7 @@ func (a *app) showChanges(all []plan.Change) {
 
 func (a *app) showChange(c plan.Change) {
 	sign, t := mark(c)
-	a.print("  %s %s: %s %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), doing(c.Do), a.tint(a.out, faint, "("+c.Why+")"))
+	a.print("  %s %s: %s %s", a.tint(a.out, t, sign), a.tint(a.out, bold, title(c)), following(c), a.tint(a.out, faint, "("+c.Why+")"))
 	a.showFields(c)
 	if len(c.Targets) > 0 {
 		a.print("      on %s", some(c.Targets, 6))
@@ -250,6 +250,14 @@ func title(c plan.Change) string {
 	return kind + " " + c.Name
 }
 
+// following says what follows from a change, which may need no new certificate.
+func following(c plan.Change) string {
+	if c.Do == plan.Issue && !c.Certificate {
+		return "roll out the certificate from before"
+	}
+	return doing(c.Do)
+}
+
 // doing says what follows from a change.
 func doing(d plan.Do) string {
 	switch d {
@@ -275,10 +283,10 @@ func doing(d plan.Do) string {
 func summary(p controller.Plan) string {
 	orders, rollouts, sites := 0, 0, map[string]bool{}
 	for _, c := range p.Changes {
-		switch c.Do {
-		case plan.Issue:
+		switch {
+		case c.Do == plan.Issue && c.Certificate:
 			orders += parts(c)
-		case plan.RollOut:
+		case c.Do == plan.Issue, c.Do == plan.RollOut:
 			rollouts += parts(c)
 		default:
 			continue

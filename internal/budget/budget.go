@@ -69,6 +69,7 @@ type Answer struct {
 	OK    bool
 	Again time.Time // zero: never
 	Why   string
+	Waits bool // for the time that is let pass after an order that failed
 }
 
 // Allow says whether the orders may begin at the given time. Past may hold
@@ -89,7 +90,7 @@ func Allow(past []Past, ask Ask, now time.Time) Answer {
 		return Answer{Again: again, Why: fmt.Sprintf("%d orders for these names were begun in the last %s, and %d are allowed; ask again at %s", len(begun), in, most, again.UTC().Format(time.RFC3339))}
 	}
 	if again := failed.Add(cmp.Or(ask.Pause, Pause)); !failed.IsZero() && again.After(now) && !ask.Forced {
-		return Answer{Again: again, Why: fmt.Sprintf("the last order failed at %s; the next may begin at %s, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339), again.UTC().Format(time.RFC3339))}
+		return Answer{Again: again, Waits: true, Why: fmt.Sprintf("the last order failed at %s; the next may begin at %s, or at once with `certfarm renew`", failed.UTC().Format(time.RFC3339), again.UTC().Format(time.RFC3339))}
 	}
 	return Answer{OK: true}
 }

@@ -203,7 +203,7 @@ func (c *Controller) intend(ctx context.Context, tx *store.Tx, s *standing, befo
 		return err
 	}
 	if !answer.OK {
-		s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+answer.Why, sooner(answer.Again, choice.Switch)
+		s.putOff(answer, choice.Switch)
 		return waits(ctx, tx, s.cert, before)
 	}
 	if err := tellChoice(ctx, tx, s.cert, s.site, choice); err != nil {
@@ -240,6 +240,14 @@ func armOrder(ctx context.Context, tx *store.Tx, o farm.Order) error {
 	return tx.Enqueue(ctx, farm.Job{
 		Farm: o.Farm, Kind: "order", Subject: o.ID, Lane: "order " + store.Slot(o), RunAt: tx.Now(),
 	})
+}
+
+// putOff notes why an order has to wait, and until when.
+func (s *standing) putOff(a budget.Answer, others time.Time) {
+	s.cert.Verdict, s.cert.Next = s.cert.Verdict+", but "+a.Why, sooner(a.Again, others)
+	if a.Waits { // what failed may be of a time before farm.yaml asked for something else
+		s.cert.Failures = max(1, s.cert.Failures)
+	}
 }
 
 // waits tells once that an order is put off.

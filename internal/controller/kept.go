@@ -27,34 +27,37 @@ func keep(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Ch
 	if err != nil || len(versions) == 0 {
 		return err
 	}
-	sites := map[string]*farm.Site{}
+	lacking := map[string]bool{}
 	for i := range wanted.Sites { // they may be many, and each is large
-		if s := &wanted.Sites[i]; len(versions[s.Name]) > 0 {
-			sites[s.Name] = s
+		if s := &wanted.Sites[i]; !willDo(s, wanted.Issuers, versions[s.Name], tx.Now()) {
+			lacking[s.Name] = true
 		}
 	}
-	lacks := func(name string) bool {
-		return sites[name] == nil || !willDo(*sites[name], wanted.Issuers, versions[name], tx.Now())
-	}
+	lacks := func(name string) bool { return lacking[name] } // one that is no more needs none
 	for i, ch := range changes {
-		if ordersAnew(ch) && !slices.ContainsFunc(ch.Sites(), lacks) {
-			changes[i].Do, changes[i].Certificate = plan.Site, false
-			changes[i].Why += "; the certificate from before will do: nothing is ordered"
+		if !ordersAnew(ch) || slices.ContainsFunc(ch.Sites(), lacks) {
+			continue
+		}
+		changes[i].Certificate = false
+		changes[i].Why += "; the certificate from before will do: nothing is ordered"
+		if !ch.Moves() { // else other keys go to the targets all the same
+			changes[i].Do = plan.Site
 		}
 	}
 	return nil
 }
 
 // ordersAnew reports that a change asks for another certificate by other words of
-// farm.yaml, and not of another CA that has the same name, or for other holders.
-func ordersAnew(ch plan.Change) bool {
-	return ch.Do == plan.Issue && len(ch.Fields) > 0 && !ch.Moves()
-}
+// farm.yaml, and not of another CA that has the same name.
+func ordersAnew(ch plan.Change) bool { return ch.Do == plan.Issue && len(ch.Fields) > 0 }
 
 // willDo reports that the newest of a site's versions, newest first, is what the site
 // is wanted for, and is good.
-func willDo(site farm.Site, issuers []farm.Issuer, versions []farm.Version, now time.Time) bool {
-	s := standing{site: site}
+func willDo(site *farm.Site, issuers []farm.Issuer, versions []farm.Version, now time.Time) bool {
+	if len(versions) == 0 {
+		return false
+	}
+	s := standing{site: *site}
 	s.choose(versions)
 	if i := slices.IndexFunc(issuers, func(i farm.Issuer) bool { return i.Name == site.Issuer }); i >= 0 {
 		s.askAt(issuers[i])

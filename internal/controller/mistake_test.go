@@ -62,6 +62,12 @@ func TestAMistakeIsTakenBack(t *testing.T) {
 		t.Errorf("%d orders, %d rollouts\n%s", len(d.Orders), len(b.rollouts()), b.story())
 	}
 	b.allServe(v1)
+	b.named("", "refused.test")
+	b.apply()
+	b.until("it is in trouble again", func(*store.Tx) (bool, error) { return b.describe().Health == "degraded", nil })
+	if d := b.describe(); len(d.Orders) != 2 || !strings.Contains(strings.Join(d.Attention, "; "), "the last order failed at") {
+		t.Errorf("%d orders, %q", len(d.Orders), d.Attention)
+	}
 }
 
 // An order is held for a name that does not exist. When farm.yaml has the right one, or

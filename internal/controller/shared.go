@@ -131,7 +131,7 @@ func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, 
 		return p, err
 	}
 	for _, m := range members {
-		if willDo(m, wanted.Issuers, versions[m.Name], tx.Now()) {
+		if willDo(&m, wanted.Issuers, versions[m.Name], tx.Now()) {
 			p.Kept = append(p.Kept, m.Name)
 		} else {
 			lacking = append(lacking, m)

@@ -1,6 +1,7 @@
 package fence
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -61,6 +62,8 @@ type Refusal struct {
 	Add   string // the line of the policy that would allow it; empty: none would
 	Alarm bool   // somebody should look: two leases of one epoch, a forged receipt
 	Epoch int64  // of Stale: the highest that was seen
+
+	policy string // file that Add goes into; empty: File
 }
 
 // Error says why, and what would allow it.
@@ -68,7 +71,7 @@ func (r *Refusal) Error() string {
 	if r.Add == "" {
 		return r.Why
 	}
-	return r.Why + "; if it may be done, root adds to " + File + ": " + r.Add
+	return r.Why + "; if it may be done, root adds to " + cmp.Or(r.policy, File) + ": " + r.Add
 }
 
 // ahead is how far an epoch, which is a time in milliseconds, may lie past the
@@ -80,6 +83,7 @@ const ahead = 24 * time.Hour
 func (p Policy) Allow(a Ask, m *Memory, now time.Time) error {
 	for _, rule := range []func(Ask, *Memory, time.Time) *Refusal{p.whom, p.what, p.which, p.where, p.young, fresh, p.often} {
 		if r := rule(a, m, now); r != nil {
+			r.policy = p.file
 			return r
 		}
 	}

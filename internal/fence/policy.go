@@ -52,6 +52,8 @@ type Policy struct {
 	Activations int `yaml:"activations"`
 	// Older lets a leaf be installed that is older than the one that is kept.
 	Older bool `yaml:"older"`
+
+	file string // where it was read; empty: File
 }
 
 // Load reads a policy. One that others than its owner may write is no policy.
@@ -69,6 +71,7 @@ func Load(file string) (Policy, error) {
 		return Policy{}, fmt.Errorf("the node's policy %s: %w", file, err)
 	}
 	p, err := Parse(text)
+	p.file = file
 	if err == nil {
 		err = p.outside(file)
 	}

@@ -46,10 +46,10 @@ func (g group) asOne() *farm.Site {
 
 // group compares what a site of farm.yaml was with what it is.
 func (d differ) group(old, now group) (all []Change) {
+	old, now = alike(old, now)
 	if len(old) > 0 && len(now) > 0 && old.members() != now.members() {
 		return d.strategy(old, now)
 	}
-	old, now = alike(old, now)
 	eachPair(old, now, func(s farm.Site) string { return s.Name }, func(_ string, was, is *farm.Site) {
 		all = append(all, d.site(was, is)...)
 	})
@@ -111,12 +111,12 @@ func alike(old, now group) (group, group) {
 	}
 	nodes, had := map[string]bool{}, map[string]map[string]bool{} // by name
 	for _, s := range slices.Concat(old, now) {
-		nodes[s.Member.Node] = true
+		nodes[nodeOf(s)] = true
 		for _, n := range s.Names {
 			if had[n] == nil {
 				had[n] = map[string]bool{}
 			}
-			had[n][s.Member.Node] = true
+			had[n][nodeOf(s)] = true
 		}
 	}
 	general := func(g group) group {
@@ -124,7 +124,7 @@ func alike(old, now group) (group, group) {
 		for i, s := range g {
 			g[i].Names = slices.Clone(s.Names)
 			for k, n := range s.Names {
-				if len(had[n]) < min(2, len(nodes)) {
+				if s.Member != nil && len(had[n]) < min(2, len(nodes)) {
 					g[i].Names[k] = strings.ReplaceAll(n, s.Member.Node, "{node}")
 				}
 			}
@@ -132,6 +132,14 @@ func alike(old, now group) (group, group) {
 		return g
 	}
 	return general(old), general(now)
+}
+
+// nodeOf is the node of a member; empty: the site is none.
+func nodeOf(s farm.Site) string {
+	if s.Member == nil {
+		return ""
+	}
+	return s.Member.Node
 }
 
 // together makes one change of those of several members that say the same.
