@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/certfarm/certfarm/internal/farm"
@@ -140,7 +142,7 @@ func detail(ctx context.Context, tx *store.Tx, farmName string, site farm.Site) 
 	if d.Certificate.Intent == "" {
 		return d, nil
 	}
-	return d, d.ofAccount(ctx, tx, farmName)
+	return d, errors.Join(d.ofOrders(ctx, tx, farmName), d.ofAccount(ctx, tx, farmName))
 }
 
 // judge fills in what the rows together say.
@@ -202,7 +204,7 @@ func (d *SiteDetail) ofWindow(p farm.Place, newest farm.Version, now time.Time) 
 
 // ofTries says what went wrong last and is tried again.
 func (d *SiteDetail) ofTries() {
-	if d.Certificate.Failures > 0 {
+	if d.Certificate.Failures > 0 && d.Certificate.Intent == "" {
 		d.Attention = append(d.Attention, "the last order or version failed: "+d.Certificate.Verdict)
 	}
 	if d.Certificate.Retries > 0 {
@@ -246,6 +248,17 @@ func (d *SiteDetail) ofAbort(v farm.Version) {
 	if d.Health == "healthy" {
 		d.Health = "degraded"
 	}
+}
+
+// ofOrders says why the orders under way do not get on.
+func (d *SiteDetail) ofOrders(ctx context.Context, tx *store.Tx, farmName string) error {
+	orders, err := tx.OrdersOfIntent(ctx, farmName, d.Certificate.Intent)
+	for _, o := range orders {
+		if why, _, _ := strings.Cut(o.Error, "\n"); why != "" && !o.State.Ended() {
+			d.Attention = append(d.Attention, "its order waits: "+why)
+		}
+	}
+	return err
 }
 
 // ofAccount says whether the CA keeps the whole account waiting.

@@ -82,6 +82,9 @@ func TestAnOrderForAMistakeIsGivenUp(t *testing.T) {
 		b.until("the order for "+is+" is held", func(*store.Tx) (bool, error) {
 			return strings.Contains(b.describe().Orders[0].Error, is+": it does not exist"), nil
 		})
+		if d := b.describe(); !strings.Contains(strings.Join(d.Attention, "; "), "its order waits: http-01 of "+is) {
+			t.Errorf("to be done: %q", d.Attention)
+		}
 	}
 	held("", "wrogn.test")
 	must(t, b.DNS.Set("right.test", "127.0.0.1"))

@@ -104,8 +104,21 @@ func (s *Store) Close() error {
 	if s.write != nil {
 		errs = append(errs, s.write.Close())
 	}
+	left(s.read)
+	left(s.write)
 	return errors.Join(append(errs, s.unlock())...)
 }
+
+// left waits until the last connection of a closed database is gone: a transaction whose
+// context has ended is rolled back beside its caller, a moment later.
+func left(db *sql.DB) {
+	for end := time.Now().Add(leftWithin); db != nil && db.Stats().OpenConnections > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // nothing tells of it
+	}
+}
+
+// leftWithin is how long that may take at the most; a statement hangs else.
+const leftWithin = 5 * time.Second
 
 // Changed gives a token after a commit that made a job due or enqueued one, on
 // PostgreSQL another controller's, too. It is for one reader, the runner.
