@@ -110,10 +110,20 @@ func (s *Store) Close() error {
 }
 
 // left waits until the last connection of a closed database is gone: a transaction whose
-// context has ended is rolled back beside its caller, a moment later.
+// context has ended is rolled back beside its caller, a moment later, and nothing tells of it.
 func left(db *sql.DB) {
-	for end := time.Now().Add(leftWithin); db != nil && db.Stats().OpenConnections > 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond) // nothing tells of it
+	if db == nil {
+		return
+	}
+	tick, end := time.NewTicker(time.Millisecond), time.NewTimer(leftWithin)
+	defer tick.Stop()
+	defer end.Stop()
+	for db.Stats().OpenConnections > 0 {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return
+		}
 	}
 }
 
