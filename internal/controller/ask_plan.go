@@ -91,11 +91,13 @@ func planned(ctx context.Context, tx *store.Tx, wanted farm.Farm) (Plan, error) 
 // weighed adds to a plan what its changes cost, and what trouble they lead to.
 func weighed(ctx context.Context, tx *store.Tx, p Plan, wanted farm.Farm) (Plan, error) {
 	p.Warnings = overloaded(wanted, p.Changes)
-	var err error
-	if p.PerNode, err = prices(ctx, tx, wanted, p.Changes); err != nil {
+	have, err := alreadyHad(ctx, tx, wanted, p.Changes)
+	if err != nil {
 		return p, err
 	}
-	return p, keep(ctx, tx, wanted, p.Changes)
+	p.PerNode, err = prices(ctx, tx, wanted, p.Changes, have)
+	keep(p.Changes, have)
+	return p, err
 }
 
 // wordReading is how the newest revision was read: a reading, in JSON.

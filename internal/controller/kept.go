@@ -11,9 +11,9 @@ import (
 	"github.com/certfarm/certfarm/internal/store"
 )
 
-// keep takes out of a plan the orders for what there is already: farm.yaml asks again
-// for what the newest version was got for, as when a mistake in it is taken back.
-func keep(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Change) error {
+// alreadyHad are the sites of a plan's orders for which farm.yaml asks again for what their
+// newest version was got for, as when a mistake in it is taken back.
+func alreadyHad(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Change) (map[string]bool, error) {
 	var asked []string
 	for _, ch := range changes {
 		if ordersAnew(ch) {
@@ -21,21 +21,28 @@ func keep(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Ch
 		}
 	}
 	if len(asked) == 0 {
-		return nil
+		return nil, nil
 	}
 	versions, err := tx.VersionsOfSites(ctx, wanted.Name, asked)
 	if err != nil || len(versions) == 0 {
-		return err
+		return nil, err
 	}
-	lacking := map[string]bool{}
+	have := map[string]bool{}
+	for _, name := range asked {
+		have[name] = true // one that is no more needs none
+	}
 	for i := range wanted.Sites { // they may be many, and each is large
-		if s := &wanted.Sites[i]; !willDo(s, wanted.Issuers, versions[s.Name], tx.Now()) {
-			lacking[s.Name] = true
+		if s := &wanted.Sites[i]; have[s.Name] {
+			have[s.Name] = willDo(s, wanted.Issuers, versions[s.Name], tx.Now())
 		}
 	}
-	lacks := func(name string) bool { return lacking[name] } // one that is no more needs none
+	return have, nil
+}
+
+// keep takes the orders out of a plan for which there is what will do.
+func keep(changes []plan.Change, have map[string]bool) {
 	for i, ch := range changes {
-		if !ordersAnew(ch) || slices.ContainsFunc(ch.Sites(), lacks) {
+		if !ordersAnew(ch) || slices.ContainsFunc(ch.Sites(), func(name string) bool { return !have[name] }) {
 			continue
 		}
 		changes[i].Certificate = false
@@ -44,7 +51,6 @@ func keep(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Ch
 			changes[i].Do = plan.Site
 		}
 	}
-	return nil
 }
 
 // ordersAnew reports that a change asks for another certificate by other words of

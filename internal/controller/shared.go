@@ -91,8 +91,8 @@ type PerNode struct {
 	Kept []string `json:"kept,omitempty" doc:"members that have a certificate from before that is still good"`
 }
 
-// prices are what a plan's new members cost.
-func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Change) (all []PerNode, err error) {
+// prices are what a plan's new members cost, where some have what will do.
+func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.Change, have map[string]bool) (all []PerNode, err error) {
 	own := map[string]farm.Site{}
 	for _, s := range wanted.Sites {
 		if s.Member != nil {
@@ -112,7 +112,7 @@ func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.
 		if len(members) == 0 {
 			continue
 		}
-		p, err := price(ctx, tx, wanted, ch, members)
+		p, err := price(ctx, tx, wanted, ch, members, have)
 		if err != nil {
 			return nil, err
 		}
@@ -123,15 +123,11 @@ func prices(ctx context.Context, tx *store.Tx, wanted farm.Farm, changes []plan.
 
 // price is what the members of one change cost; those with a certificate that will do
 // cost nothing.
-func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, members []farm.Site) (p PerNode, err error) {
+func price(ctx context.Context, tx *store.Tx, wanted farm.Farm, ch plan.Change, members []farm.Site, have map[string]bool) (p PerNode, err error) {
 	p.Site = ch.Name
 	var lacking []farm.Site
-	versions, err := tx.VersionsOfSites(ctx, wanted.Name, ch.Sites())
-	if err != nil {
-		return p, err
-	}
 	for _, m := range members {
-		if willDo(&m, wanted.Issuers, versions[m.Name], tx.Now()) {
+		if have[m.Name] {
 			p.Kept = append(p.Kept, m.Name)
 		} else {
 			lacking = append(lacking, m)

@@ -102,7 +102,11 @@ func (h herd) sibling(s farm.Site) renew.Sibling {
 	case absent != "":
 		o.State, o.Why = renew.SiblingAbsent, absent
 	case c.Failing() || late != "":
-		o.State, o.Why = renew.SiblingFailed, cmp.Or(late, c.Verdict, "its last rollout was restored")
+		o.State, o.Why = renew.SiblingFailed, "its last rollout was restored"
+		if c.Failures > 0 {
+			o.Why = c.Verdict
+		}
+		o.Why = cmp.Or(late, o.Why)
 	case c.Version != "" && c.Aborted == c.Version:
 		o.State, o.Why = renew.SiblingStopped, c.AbortedBy
 	case lacks || h.wants(c):
